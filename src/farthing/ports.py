@@ -1,0 +1,158 @@
+"""All that the core and the services ask of the world, on one page.
+
+Each protocol is implemented by one adapter per product and tested by one contract suite over every adapter.
+Methods without `async` are cheap and never block on a network.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from farthing.schema import Ending, Entry, Headers, Reply
+
+
+class Clock(Protocol):
+    """The time, as an argument: the system's, or replay's virtual one."""
+
+    def now(self) -> int:
+        """Unix time in nanoseconds."""
+        ...
+
+
+class Flow(Protocol):
+    """A source of bytes that can be told to wait, so that a slow reader never fills memory."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class Outlet(Protocol):
+    """The caller's end of a streamed answer."""
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Send the status and headers of a stream."""
+        ...
+
+    def write(self, chunk: bytes) -> None:
+        """Send bytes of the body; silently dropped once the caller has left."""
+        ...
+
+    def throttle(self, flow: Flow) -> None:
+        """Pause and resume `flow` as the caller falls behind and catches up."""
+        ...
+
+
+class Sink(Protocol):
+    """Where an upstream pours its answer as it arrives."""
+
+    def begin(self, status: int, headers: Headers, flow: Flow | None) -> None: ...
+
+    def chunk(self, data: bytes) -> None: ...
+
+
+class Question(msgspec.Struct, frozen=True):
+    """One request to an upstream: `path` is relative to its base address ("/chat/completions").
+
+    `headers` are the caller's that may be passed on (lower-case names); the adapter adds its own credentials.
+    """
+
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+    stream: bool
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How an upstream's answer ended, and a sentence about it when it did not end well."""
+
+    ending: Ending
+    detail: str = ""
+
+
+class Upstream(Protocol):
+    """Where an answer is bought: a provider, a self-hosted engine, a recording, a stub."""
+
+    name: str
+    provider: str
+    simulated: bool
+
+    async def ask(self, question: Question, sink: Sink) -> Outcome:
+        """Ask once and pour the answer into `sink`; failures are outcomes, never exceptions.
+
+        When cancelled (the caller left), abort or drain by the upstream's own setting, then return.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Journal(Protocol):
+    """The append-only, checksummed log in front of the ledger store."""
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Queue entries for the next commit, which comes before the event loop's next tick ends."""
+        ...
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Run `callback` once everything appended so far is written."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One journal record as a store takes it: the entry, and its JSON exactly as journalled."""
+
+    entry: Entry
+    line: bytes
+
+
+class LedgerStore(Protocol):
+    """Where entries live and are asked for; fed from the journal, exactly once."""
+
+    def position(self) -> int:
+        """The number of journal records taken so far."""
+        ...
+
+    def ingest(self, records: Sequence[Stored], position: int) -> None:
+        """Take records and move to `position` in one transaction; records before the position are ignored.
+
+        `position` is the journal record number after the last of `records`.
+        """
+        ...
+
+    def rollups(self, since: int, until: int) -> Iterator["Rollup"]:
+        """Hourly sums of entries that arrived in [since, until), Unix ns."""
+        ...
+
+    def entries(self, since: int = 0, until: int = 2**63 - 1, limit: int | None = None,
+                newest_first: bool = False) -> Iterator[Entry]:
+        """Entries by arrival."""
+        ...
+
+    def group(self, group: str) -> list[Entry]:
+        """Every entry of one exchange, by attempt."""
+        ...
+
+    def prune(self, before: int) -> int:
+        """Forget entries (not roll-ups) that arrived before an instant; how many went."""
+        ...
+
+    def check(self) -> list[str]:
+        """What is wrong with the stored data, in sentences; empty when sound."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ReplyStore(Protocol):
+    """One level of the exact cache: whole replies by key, bounded in bytes, each with an expiry."""
+
+    def get(self, key: bytes, now: int) -> Reply | None: ...
+
+    def put(self, key: bytes, reply: Reply, expires: int) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,46 @@
+"""Call: one request for inference as the client asked it; Caller: on whose behalf."""
+
+from typing import Literal
+
+import msgspec
+
+Dialect = Literal["openai", "anthropic"]
+Endpoint = Literal["chat", "responses", "embeddings", "completions", "models", "messages", "count_tokens"]
+
+
+class Caller(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Who pays: `key` is the name of the gateway key, never the secret; `feature` and `tags` come from headers."""
+
+    tenant: str = ""
+    team: str = ""
+    key: str = ""
+    feature: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """One request, with the fields that levers read; everything else stays in `body`, byte for byte.
+
+    `max_output` is the caller's cap in tokens; `cache_ttl` the prompt-cache time to live it asked for ("30m", "12h"),
+    needed where the reply does not say; `digest` identifies the endpoint and raw body.
+    """
+
+    endpoint: Endpoint
+    model: str
+    body: bytes
+    digest: bytes = b""
+    method: str = "POST"
+    path: str = ""
+    stream: bool = False
+    wants_usage: bool = False
+    temperature: float | None = None
+    max_output: int | None = None
+    choices: int = 1
+    has_tools: bool = False
+    tier: str | None = None
+    cache_ttl: str | None = None
+
+
+def dialect_of(endpoint: str) -> Dialect:
+    """The wire format of an endpoint: Anthropic's two, or OpenAI's."""
+    return "anthropic" if endpoint in ("messages", "count_tokens") else "openai"

@@ -1,0 +1,42 @@
+"""Reply: what went back to the caller, with what the provider said it used."""
+
+from typing import Literal
+
+import msgspec
+
+from farthing.schema.money import Charge
+from farthing.schema.usage import Usage, UsageSource
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""HTTP headers as they travel: lower-case names, raw values."""
+
+Ending = Literal["complete", "unreachable", "timeout", "reset", "garbage", "disconnected"]
+"""How an upstream's answer ended: `reset` is a connection lost part way, `disconnected` a caller that left."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """One answer. `body` is the plain JSON, or every SSE frame when `streamed` (empty when too long to keep).
+
+    `model` and `tier` are what the provider says it served, which is what it bills; `finish` is its stop reason;
+    `error` is the stable code of a failure; `unknown_usage` names usage fields that Farthing does not know yet;
+    `charge` is what the answer cost when it was bought, and so what a cache saves by giving it again.
+    """
+
+    status: int
+    body: bytes = b""
+    headers: Headers = ()
+    streamed: bool = False
+    ending: Ending = "complete"
+    model: str | None = None
+    tier: str | None = None
+    usage: Usage | None = None
+    usage_source: UsageSource = "none"
+    finish: str | None = None
+    error: str = ""
+    unknown_usage: tuple[str, ...] = ()
+    charge: Charge | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whole, and not an error."""
+        return self.status < 400 and self.ending == "complete" and not self.error
