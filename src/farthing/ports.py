@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from farthing.schema import Ending, Entry, Headers, Reply
+from farthing.schema import Ending, Entry, Headers, Reply, Rollup
 
 
 class Clock(Protocol):
@@ -26,6 +26,10 @@ class Flow(Protocol):
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+    def stop(self, reason: str) -> None:
+        """End it for good: what it sends cannot be taken."""
+        ...
 
 
 class Outlet(Protocol):
@@ -66,10 +70,14 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How an upstream's answer ended, and a sentence about it when it did not end well."""
+    """How an upstream's answer ended, a sentence about it when it did not end well, and whether it was asked at all.
+
+    What was never `sent` cost nothing; what was sent and lost may have cost money.
+    """
 
     ending: Ending
     detail: str = ""
+    sent: bool = True
 
 
 class Upstream(Protocol):
@@ -92,18 +100,28 @@ class Upstream(Protocol):
 class Journal(Protocol):
     """The append-only, checksummed log in front of the ledger store."""
 
+    @property
+    def failure(self) -> str:
+        """Why entries cannot be written at present; empty when they can."""
+        ...
+
     def append(self, entries: Sequence[Entry]) -> None:
-        """Queue entries for the next commit, which comes before the event loop's next tick ends."""
+        """Queue entries for the next commit, which comes before the event loop's next tick ends.
+
+        Raises `LedgerError` when nothing could be written for so long that no more can be queued.
+        """
         ...
 
     def after_commit(self, callback: Callable[[], None]) -> None:
-        """Run `callback` once everything appended so far is written."""
+        """Run `callback` once everything appended so far is written, or could not be (see `failure`)."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write and hand on all that is queued. Raises `LedgerError` when that cannot be done."""
+        ...
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """One journal record as a store takes it: the entry, and its JSON exactly as journalled."""
 
     entry: Entry
@@ -111,30 +129,35 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class LedgerStore(Protocol):
-    """Where entries live and are asked for; fed from the journal, exactly once."""
+    """Where entries live and are asked for; fed from the journal, exactly once.
+
+    Every method may be called from any thread, and raises `LedgerError` when the store cannot be used.
+    """
 
     def position(self) -> int:
         """The number of journal records taken so far."""
         ...
 
     def ingest(self, records: Sequence[Stored], position: int) -> None:
-        """Take records and move to `position` in one transaction; records before the position are ignored.
+        """Take records and move to `position` in one transaction, safe from a loss of power once it returns.
 
-        `position` is the journal record number after the last of `records`.
+        `position` is the journal record number after the last of `records`; those taken before are ignored.
+        Raises `LedgerError` when records before the first of `records` were never taken.
         """
         ...
 
-    def rollups(self, since: int, until: int) -> Iterator["Rollup"]:
-        """Hourly sums of entries that arrived in [since, until), Unix ns."""
+    def rollups(self, since: int = 0, until: int = 2**63 - 1) -> Iterator[Rollup]:
+        """Hourly sums, by hour, of the hours that begin in [since, until), Unix ns."""
         ...
 
-    def entries(self, since: int = 0, until: int = 2**63 - 1, limit: int | None = None,
-                newest_first: bool = False) -> Iterator[Entry]:
-        """Entries by arrival."""
+    def entries(
+        self, since: int = 0, until: int = 2**63 - 1, limit: int | None = None, newest_first: bool = False
+    ) -> Iterator[Entry]:
+        """Entries that arrived in [since, until), by arrival, then in the order taken."""
         ...
 
     def group(self, group: str) -> list[Entry]:
-        """Every entry of one exchange, by attempt."""
+        """Every entry of one exchange, in the order taken."""
         ...
 
     def prune(self, before: int) -> int:
@@ -148,11 +171,22 @@ class LedgerStore(Protocol):
     def close(self) -> None: ...
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """A reply in a cache, and when it may no longer be given (Unix ns)."""
+
+    reply: Reply
+    expires: int
+
+
 class ReplyStore(Protocol):
     """One level of the exact cache: whole replies by key, bounded in bytes, each with an expiry."""
 
-    def get(self, key: bytes, now: int) -> Reply | None: ...
+    def get(self, key: bytes, now: int) -> Kept | None:
+        """The reply kept under `key`, unless it expired by `now` (Unix ns)."""
+        ...
 
-    def put(self, key: bytes, reply: Reply, expires: int) -> None: ...
+    def put(self, key: bytes, reply: Reply, expires: int) -> None:
+        """Keep `reply` until `expires` (Unix ns) at the longest; one too large to keep is dropped."""
+        ...
 
     def close(self) -> None: ...

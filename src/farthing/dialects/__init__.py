@@ -1,0 +1,25 @@
+"""Wire formats to Call and Reply and back: what was asked, what was answered, what it used, and how to say so."""
+
+from farthing.dialects.answers import Reading, is_object, read
+from farthing.dialects.catalogue import model_body, models_body
+from farthing.dialects.endpoints import ENDPOINTS, endpoint_at
+from farthing.dialects.refusals import error_body, error_frame
+from farthing.dialects.requests import decode, encode
+from farthing.dialects.streams import StreamReader
+from farthing.schema import Dialect
+
+__all__ = [
+    "ENDPOINTS",
+    "Dialect",
+    "Reading",
+    "StreamReader",
+    "decode",
+    "encode",
+    "endpoint_at",
+    "error_body",
+    "error_frame",
+    "is_object",
+    "model_body",
+    "models_body",
+    "read",
+]

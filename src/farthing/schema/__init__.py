@@ -4,13 +4,20 @@ from farthing.schema.call import Call, Caller, Dialect, Endpoint, dialect_of
 from farthing.schema.entry import CacheState, Entry
 from farthing.schema.exchange import Attempt, Decision, Exchange, Fact
 from farthing.schema.money import PICO_PER_USD, Charge, usd
-from farthing.schema.reply import Ending, Headers, Reply
+from farthing.schema.policy import Policy, Route, SharingRules
+from farthing.schema.reply import Ending, Reply
+from farthing.schema.rollup import DIMENSIONS, HOUR, Histogram, Rollup, Sums
+from farthing.schema.traffic import OFFSETS_END, Recorded, read_recorded, write_recorded
 from farthing.schema.usage import CACHE_WRITE_METERS, FEE_METERS, METERS, Usage, UsageSource
+from farthing.schema.wire import Headers
 
 __all__ = [
     "CACHE_WRITE_METERS",
+    "DIMENSIONS",
     "FEE_METERS",
+    "HOUR",
     "METERS",
+    "OFFSETS_END",
     "PICO_PER_USD",
     "Attempt",
     "CacheState",
@@ -25,9 +32,18 @@ __all__ = [
     "Exchange",
     "Fact",
     "Headers",
+    "Histogram",
+    "Policy",
+    "Recorded",
     "Reply",
+    "Rollup",
+    "Route",
+    "SharingRules",
+    "Sums",
     "Usage",
     "UsageSource",
     "dialect_of",
+    "read_recorded",
     "usd",
+    "write_recorded",
 ]

@@ -4,8 +4,10 @@ from typing import Literal
 
 import msgspec
 
+from farthing.schema.wire import Headers
+
 Dialect = Literal["openai", "anthropic"]
-Endpoint = Literal["chat", "responses", "embeddings", "completions", "models", "messages", "count_tokens"]
+Endpoint = Literal["chat", "responses", "embeddings", "completions", "models", "messages", "count_tokens", "other"]
 
 
 class Caller(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -22,21 +24,23 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """One request, with the fields that levers read; everything else stays in `body`, byte for byte.
 
     `max_output` is the caller's cap in tokens; `cache_ttl` the prompt-cache time to live it asked for ("30m", "12h"),
-    needed where the reply does not say; `digest` identifies the endpoint and raw body.
+    needed where the reply does not say; `headers` are the caller's that may be passed on (never recorded: they can
+    carry its credentials); `stateful` calls read or change a conversation kept by the provider.
     """
 
     endpoint: Endpoint
     model: str
     body: bytes
-    digest: bytes = b""
     method: str = "POST"
     path: str = ""
+    headers: Headers = ()
     stream: bool = False
     wants_usage: bool = False
     temperature: float | None = None
     max_output: int | None = None
     choices: int = 1
     has_tools: bool = False
+    stateful: bool = False
     tier: str | None = None
     cache_ttl: str | None = None
 

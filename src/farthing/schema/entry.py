@@ -18,6 +18,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     with no lever, `saved` splits the difference by lever. Durations are in microseconds: `ttft` until the first byte
     of the answer, `latency` from arrival to settlement, `overhead` the part of it spent in the gateway.
     `cache` is the gateway's own cache; the provider's is in `usage`. `simulated` marks stub and replayed answers.
+    `superseded` marks an attempt whose answer did not go back, because a later one's did; a correction names in
+    `corrects` the entry whose amounts it adds to, and its own `id` is that one's followed by `~` and what corrected it.
     """
 
     id: str
@@ -54,4 +56,5 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     overhead: int = 0
     decisions: tuple[Decision, ...] = ()
     simulated: bool = False
+    superseded: bool = False
     corrects: str = ""

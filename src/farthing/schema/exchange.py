@@ -25,14 +25,13 @@ class Attempt(msgspec.Struct, frozen=True):
     started: int
     ended: int
     first_byte: int | None
-    simulated: bool = False
 
 
 class Exchange(msgspec.Struct, frozen=True):
     """Everything known about one call so far.
 
-    `id` groups its entries; `arrived` is when its last byte was read (Unix ns); `cache_key` is set when policy
-    lets the call share an answer; `upstream` is set once a route is chosen.
+    `id` groups its entries; `arrived` is when its last byte was read (Unix ns); `cache_key` is set when this call
+    is the one whose answer others may share.
     """
 
     id: str
@@ -43,7 +42,6 @@ class Exchange(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
     reply: Reply | None = None
     cache_key: bytes | None = None
-    upstream: str = ""
 
     def noting(self, lever: str, verdict: str, **facts: Fact) -> "Exchange":
         """The same exchange with one more decision."""

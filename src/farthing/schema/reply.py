@@ -6,24 +6,25 @@ import msgspec
 
 from farthing.schema.money import Charge
 from farthing.schema.usage import Usage, UsageSource
-
-Headers = tuple[tuple[bytes, bytes], ...]
-"""HTTP headers as they travel: lower-case names, raw values."""
+from farthing.schema.wire import Headers
 
 Ending = Literal["complete", "unreachable", "timeout", "reset", "garbage", "disconnected"]
 """How an upstream's answer ended: `reset` is a connection lost part way, `disconnected` a caller that left."""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One answer. `body` is the plain JSON, or every SSE frame when `streamed` (empty when too long to keep).
+    """One answer. `body` is the plain JSON, or every SSE frame when `streamed` (empty when too long to keep);
+    `tail` is the end of a live stream, held back until its entry is written.
 
     `model` and `tier` are what the provider says it served, which is what it bills; `finish` is its stop reason;
     `error` is the stable code of a failure; `unknown_usage` names usage fields that Farthing does not know yet;
-    `charge` is what the answer cost when it was bought, and so what a cache saves by giving it again.
+    `charge` is what the answer cost when it was bought, and so what a cache saves by giving it again;
+    `simulated` marks answers of a stub or a recording.
     """
 
     status: int
     body: bytes = b""
+    tail: bytes = b""
     headers: Headers = ()
     streamed: bool = False
     ending: Ending = "complete"
@@ -35,6 +36,7 @@ class Reply(msgspec.Struct, frozen=True):
     error: str = ""
     unknown_usage: tuple[str, ...] = ()
     charge: Charge | None = None
+    simulated: bool = False
 
     @property
     def ok(self) -> bool:

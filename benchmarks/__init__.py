@@ -1,0 +1,1 @@
+"""Farthing's benchmark: one figure per promise, as CPU-microseconds or ratios; run `python -m benchmarks`."""

@@ -1,0 +1,21 @@
+"""How long to measure: the full run is what is published, the quick one is for while you work."""
+
+import msgspec
+
+
+class Effort(msgspec.Struct, frozen=True):
+    """Repetitions and sizes; a figure is the median of `rounds` samples."""
+
+    rounds: int = 5
+    seconds: float = 2.0
+    pairs: int = 1500
+    streams: int = 256
+    requests: int = 100_000
+    starts: int = 9
+    entries: int = 20_000
+    replayed: int = 50_000
+    install: bool = True
+
+
+FULL = Effort()
+QUICK = Effort(rounds=3, seconds=1.0, pairs=500, requests=20_000, starts=5, replayed=20_000, install=False)

@@ -1,0 +1,25 @@
+"""One function per line or two of the table, by the name it is asked for with."""
+
+from collections.abc import Callable
+
+from benchmarks.effort import Effort
+from benchmarks.figures import Figure
+from benchmarks.rows.hits import hit_1k, hit_128k
+from benchmarks.rows.installing import install
+from benchmarks.rows.latency import added_p50
+from benchmarks.rows.memory import rss
+from benchmarks.rows.proxied import proxied_1k, proxied_128k
+from benchmarks.rows.relay import stream_chunk
+from benchmarks.rows.starting import start
+
+ROWS: dict[str, Callable[[Effort], list[Figure]]] = {
+    "proxied-1k": proxied_1k,
+    "proxied-128k": proxied_128k,
+    "hit-1k": hit_1k,
+    "hit-128k": hit_128k,
+    "added-p50": added_p50,
+    "stream-chunk": stream_chunk,
+    "start": start,
+    "rss": rss,
+    "install": install,
+}

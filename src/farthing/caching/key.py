@@ -1,0 +1,49 @@
+"""The exact cache's key: a digest of the whole canonical call, less a short list of fields."""
+
+import msgspec
+from blake3 import blake3
+
+from farthing.errors import RequestError
+from farthing.schema import Call
+
+LEFT_OUT: frozenset[str] = frozenset(
+    (
+        "stream",  # a kept answer is replayed in either form
+        "stream_options",  # says how usage is reported, not what is answered
+        "user",  # names the end user for abuse detection
+        "safety_identifier",  # the same, hashed
+        "metadata",  # labels
+        "prompt_cache_key",  # steers the provider's own cache
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "service_tier",  # buys speed, not another answer
+    )
+)
+"""Top-level fields that cannot change the answer. Everything else is in the key, known to Farthing or not."""
+
+DIGEST_BYTES = 16
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def raw_digest(scope: str, call: Call) -> bytes:
+    """A digest of the call exactly as sent: finds a known key without reading the body again."""
+    hasher = blake3(f"{scope}\0{call.path}\0".encode())
+    hasher.update(call.body)
+    return hasher.digest(DIGEST_BYTES)
+
+
+def canonical_key(scope: str, call: Call) -> bytes:
+    """A digest of what the call means: member order, spacing, escapes and `LEFT_OUT` make no difference.
+
+    Raises RequestError when the body is nested too deeply to be read.
+    """
+    try:
+        body = _decode(call.body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(f"The body is not readable JSON: {error}.") from error
+    for name in LEFT_OUT & body.keys():
+        del body[name]
+    hasher = blake3(f"{scope}\0{call.endpoint}\0{call.path.partition('?')[2]}\0".encode())
+    hasher.update(_encode(body))
+    return hasher.digest(DIGEST_BYTES)

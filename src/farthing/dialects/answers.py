@@ -1,0 +1,157 @@
+"""Reading: the facts of a provider's answer; and how a plain answer is read."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from farthing.dialects import wire
+from farthing.dialects.usage import completion_usage, messages_usage, response_usage
+from farthing.schema import Call, Usage, UsageSource
+
+GARBAGE: Final = "upstream_garbage"
+_CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_FAILED: Final = ("failed", "cancelled")
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """The facts of one answer.
+
+    `model` and `tier` are what was served; `usage` is `None` when nothing is known of it; `finish` is the provider's
+    own stop reason; `error` is a stable code, empty when the answer is one; `unknown_usage` names reported usage
+    that has no bucket.
+    """
+
+    model: str | None = None
+    tier: str | None = None
+    usage: Usage | None = None
+    usage_source: UsageSource = "none"
+    finish: str | None = None
+    error: str = ""
+    unknown_usage: tuple[str, ...] = ()
+
+
+def read(call: Call, status: int, body: bytes) -> Reading:
+    """Read a plain answer. An error is named by the provider's own code, whatever its status; usage that is
+    missing is `None`, and a reported zero stays zero.
+    """
+    if status >= 400:
+        return Reading(error=_refusal(status, body))
+    try:
+        return _READERS[call.endpoint](call, body)
+    except wire.NOT_JSON:
+        return Reading(error=GARBAGE)
+
+
+def is_object(body: bytes) -> bool:
+    """Whether a body is a JSON object, and so can be passed on in its dialect."""
+    try:
+        return isinstance(wire.ANY.decode(body), dict)
+    except wire.NOT_JSON:
+        return False
+
+
+def error_code(error: object, status: int = 200) -> str:
+    """The stable code in a provider's error object: its code, or else its type, or else one made of the status."""
+    if isinstance(error, dict):
+        for name in ("code", "type", "status"):
+            code = error.get(name)
+            if isinstance(code, str) and _CODE.fullmatch(code):
+                return code
+    return f"http_{status}" if status >= 400 else "upstream_error"
+
+
+def _refusal(status: int, body: bytes) -> str:
+    try:
+        said = wire.ANY.decode(body)
+    except wire.NOT_JSON:
+        return f"http_{status}"
+    if isinstance(said, list) and said:
+        said = said[0]
+    if not isinstance(said, dict):
+        return f"http_{status}"
+    return error_code(said.get("error", said), status)
+
+
+def source_of(usage: Usage | None) -> UsageSource:
+    """Where usage comes from that was read off an answer."""
+    return "none" if usage is None else "provider"
+
+
+def _completion(call: Call, body: bytes) -> Reading:
+    answer = wire.COMPLETION.decode(body)
+    answered = bytes(answer.data) if call.endpoint == "embeddings" else answer.choices
+    if answered is None or answered == b"":
+        return Reading(answer.model, error=GARBAGE if answer.error is None else error_code(answer.error))
+    usage, unknown = completion_usage(answer.reported, call.cache_ttl)
+    return Reading(
+        answer.model or None, answer.service_tier, usage, source_of(usage), answer.finish, unknown_usage=unknown
+    )
+
+
+def response_reading(call: Call, answer: wire.Response) -> Reading:
+    """The facts of a response, whole or as a stream's last event carries it."""
+    usage, unknown = response_usage(answer.usage, answer.tool_usage, call.cache_ttl)
+    failed = answer.error is not None or answer.status in _FAILED
+    return Reading(
+        answer.model or None,
+        answer.service_tier,
+        usage,
+        source_of(usage),
+        answer.finish,
+        error_code(answer.error) if failed else "",
+        unknown,
+    )
+
+
+def _response(call: Call, body: bytes) -> Reading:
+    answer = wire.RESPONSE.decode(body)
+    if not bytes(answer.output):
+        return Reading(answer.model, error=GARBAGE if answer.error is None else error_code(answer.error))
+    return response_reading(call, answer)
+
+
+def tier_of(reported: object) -> str | None:
+    """The tier a message was served at, which Anthropic says inside its usage; fast mode has its own price."""
+    if not isinstance(reported, dict):
+        return None
+    if reported.get("speed") == "fast":
+        return "fast"
+    tier = reported.get("service_tier")
+    return tier if isinstance(tier, str) else None
+
+
+def _message(_: Call, body: bytes) -> Reading:
+    answer = wire.MESSAGE.decode(body)
+    if not bytes(answer.content):
+        return Reading(answer.model, error=GARBAGE if answer.error is None else error_code(answer.error))
+    usage, unknown = messages_usage(answer.usage)
+    return Reading(
+        answer.model or None, tier_of(answer.usage), usage, source_of(usage), answer.stop_reason, unknown_usage=unknown
+    )
+
+
+def _token_count(call: Call, body: bytes) -> Reading:
+    answer = wire.MESSAGE.decode(body)
+    if answer.input_tokens is None:
+        return Reading(error=GARBAGE if answer.error is None else error_code(answer.error))
+    return Reading(call.model, None, Usage(), "provider")
+
+
+def _listing(_: Call, body: bytes) -> Reading:
+    answer = wire.LISTING.decode(body)
+    if answer.id is None and not bytes(answer.data):
+        return Reading(error=GARBAGE if answer.error is None else error_code(answer.error))
+    return Reading(answer.id, None, Usage(), "provider")
+
+
+_READERS: Final[dict[str, Callable[[Call, bytes], Reading]]] = {
+    "chat": _completion,
+    "completions": _completion,
+    "embeddings": _completion,
+    "responses": _response,
+    "messages": _message,
+    "count_tokens": _token_count,
+    "models": _listing,
+}

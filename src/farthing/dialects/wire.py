@@ -1,0 +1,120 @@
+"""What Farthing reads of an answer, by family: typed, partial, and blind to everything else."""
+
+from typing import Final
+
+import msgspec
+
+
+class _Choice(msgspec.Struct, gc=False):
+    finish_reason: str | None = None
+
+
+class _Groq(msgspec.Struct):
+    usage: object = None
+
+
+class Completion(msgspec.Struct):
+    """A chat or text completion, whole or one chunk of a stream; also embeddings, which have `data` for choices."""
+
+    model: str | None = None
+    service_tier: str | None = None
+    choices: list[_Choice] | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    usage: object = None
+    x_groq: _Groq | None = None
+    error: object = None
+
+    @property
+    def reported(self) -> object:
+        """The usage object, wherever this provider puts it."""
+        return self.x_groq.usage if self.usage is None and self.x_groq is not None else self.usage
+
+    @property
+    def stops(self) -> int:
+        """How many choices stopped."""
+        return sum(1 for choice in self.choices or () if choice.finish_reason)
+
+    @property
+    def finish(self) -> str | None:
+        """Why it stopped: of several choices, the first that did not simply stop."""
+        reasons = [choice.finish_reason for choice in self.choices or () if choice.finish_reason]
+        return next((reason for reason in reasons if reason != "stop"), reasons[0] if reasons else None)
+
+
+class _Incomplete(msgspec.Struct, gc=False):
+    reason: str | None = None
+
+
+class Response(msgspec.Struct):
+    """A response of the Responses API."""
+
+    model: str | None = None
+    service_tier: str | None = None
+    status: str | None = None
+    incomplete_details: _Incomplete | None = None
+    output: msgspec.Raw = msgspec.Raw()
+    usage: object = None
+    tool_usage: object = None
+    error: object = None
+
+    @property
+    def finish(self) -> str | None:
+        """Why it stopped: the reason it is incomplete, or else its status."""
+        details = self.incomplete_details
+        return details.reason if details is not None and details.reason else self.status
+
+
+class ResponseEvent(msgspec.Struct):
+    """One event of a Responses stream; `code` is an error event's own."""
+
+    type: str = ""
+    response: Response | None = None
+    code: str | None = None
+    error: object = None
+
+
+class Message(msgspec.Struct):
+    """An Anthropic message, or the start of one; also a token count, which has `input_tokens` alone."""
+
+    type: str = ""
+    model: str | None = None
+    stop_reason: str | None = None
+    content: msgspec.Raw = msgspec.Raw()
+    input_tokens: object = None
+    usage: object = None
+    error: object = None
+
+
+class _Stop(msgspec.Struct, gc=False):
+    stop_reason: str | None = None
+
+
+class MessageEvent(msgspec.Struct):
+    """One event of a message's stream."""
+
+    type: str = ""
+    message: Message | None = None
+    delta: _Stop | None = None
+    usage: object = None
+    error: object = None
+
+
+class Listing(msgspec.Struct):
+    """A list of models, or one of them."""
+
+    id: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    error: object = None
+
+
+COMPLETION: Final = msgspec.json.Decoder(Completion)
+RESPONSE: Final = msgspec.json.Decoder(Response)
+RESPONSE_EVENT: Final = msgspec.json.Decoder(ResponseEvent)
+MESSAGE: Final = msgspec.json.Decoder(Message)
+MESSAGE_EVENT: Final = msgspec.json.Decoder(MessageEvent)
+LISTING: Final = msgspec.json.Decoder(Listing)
+MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+ANY: Final = msgspec.json.Decoder()
+
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises when the bytes are not the JSON that was hoped for."""

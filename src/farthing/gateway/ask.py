@@ -1,0 +1,96 @@
+"""The stages that choose where an answer is bought, and buy it."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from farthing import dialects
+from farthing.gateway.relay import Relay
+from farthing.ports import Clock, Outcome, Outlet, Question, Upstream
+from farthing.pricing import PriceBook, charge, hosted_charge
+from farthing.routing import RouteTable
+from farthing.schema import Attempt, Charge, Exchange, Reply
+
+UNBILLED = frozenset(("models", "count_tokens"))
+"""Endpoints that providers answer for nothing."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """An upstream and the terms it sells on.
+
+    `prices` names the provider in the price book; an owned machine costs `hourly` pico-dollars at `concurrency` calls
+    at once instead. `running_usage`: it can report token counts in every chunk of a stream.
+    """
+
+    upstream: Upstream
+    prices: str = ""
+    hourly: int | None = None
+    concurrency: int = 1
+    running_usage: bool = False
+
+
+class Ask:
+    """Buys the answer, pouring a stream to the caller as it comes. From here on failure is data, not an exception."""
+
+    def __init__(self, sources: Mapping[str, Source], routes: RouteTable, book: PriceBook, clock: Clock) -> None:
+        self._sources = sources
+        self._routes = routes
+        self._book = book
+        self._clock = clock
+
+    async def __call__(self, exchange: Exchange, outlet: Outlet | None) -> Exchange:
+        call = exchange.call
+        route = self._routes.choose(call)
+        source = self._sources[route.upstream]
+        question = Question(
+            method=call.method,
+            path=call.path.removeprefix("/v1"),
+            headers=call.headers,
+            body=dialects.encode(call, model=route.served_as or None, running_usage=source.running_usage),
+            stream=call.stream,
+        )
+        relay = Relay(call, exchange.id, outlet, self._clock, running_usage=source.running_usage)
+        started = self._clock.now()
+        outcome = await source.upstream.ask(question, relay)
+        ended = self._clock.now()
+        reply = relay.close(outcome)
+        reply = msgspec.structs.replace(
+            reply,
+            charge=self._charge(source, route.served_as or call.model, call.endpoint, reply, outcome, ended - started),
+            simulated=source.upstream.simulated,
+        )
+        attempt = Attempt(
+            upstream=route.upstream,
+            provider=source.prices or source.upstream.provider,
+            reply=reply,
+            started=started,
+            ended=ended,
+            first_byte=relay.first_byte,
+        )
+        return msgspec.structs.replace(
+            exchange.noting("route", route.upstream, model=route.served_as or call.model),
+            attempts=(*exchange.attempts, attempt),
+            reply=reply,
+        )
+
+    def _charge(
+        self, source: Source, asked: str, endpoint: str, reply: Reply, outcome: Outcome, took: int
+    ) -> Charge:
+        """What an attempt cost: nothing when it was refused or never sent, unknown when its meter was not read."""
+        refused = reply.status >= 400 and reply.usage is None and outcome.ending == "complete"
+        if endpoint in UNBILLED or refused or not outcome.sent:
+            return Charge(0, 0, self._book.version)
+        if source.hourly is not None:
+            return hosted_charge(
+                hourly=source.hourly, latency=took, concurrency=source.concurrency, price_version=self._book.version
+            )
+        if reply.usage is None:
+            return Charge(None, None, self._book.version)
+        return charge(
+            self._book,
+            provider=source.prices,
+            model=reply.model or asked,
+            tier=reply.tier,
+            usage=reply.usage,
+            at=self._clock.now(),
+        )

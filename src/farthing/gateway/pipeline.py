@@ -1,0 +1,50 @@
+"""The life of a call: a loop over its stages, then settlement, whatever happened."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from farthing.errors import FarthingError
+from farthing.gateway.refusal import error_reply
+from farthing.gateway.settle import Settlement
+from farthing.ports import Outlet
+from farthing.schema import Exchange
+
+Stage = Callable[[Exchange, Outlet | None], Awaitable[Exchange]]
+"""Takes an exchange and the caller's end of a stream, and returns the exchange grown; a reply ends the loop."""
+
+
+class Pipeline:
+    """Runs every call through the same stages, in an order that only wiring knows."""
+
+    def __init__(self, stages: Sequence[Stage], settlement: Settlement) -> None:
+        self._stages = tuple(stages)
+        self._settlement = settlement
+        self.in_flight: dict[str, Exchange] = {}
+
+    async def handle(self, exchange: Exchange, outlet: Outlet | None = None) -> Exchange:
+        """Answer one call and enter it in the ledger.
+
+        Returns the exchange with its reply. Expected failures become replies in the caller's dialect; settlement has
+        no await in it, so that a cancelled call (its caller left) is settled like any other.
+        """
+        self.in_flight[exchange.id] = exchange
+        try:
+            for stage in self._stages:
+                exchange = await stage(exchange, outlet)
+                if exchange.reply is not None:
+                    break
+        except FarthingError as error:
+            exchange = self.refuse(exchange, error)
+        finally:
+            del self.in_flight[exchange.id]
+            self._settlement.settle(exchange)
+        return exchange
+
+    def refuse(self, exchange: Exchange, error: FarthingError) -> Exchange:
+        """The exchange answered by an error in the caller's dialect."""
+        return exchange.noting("refusal", error.code, message=error.message).answered(
+            error_reply(exchange.call.endpoint, error, exchange.id)
+        )
+
+    def enter(self, exchange: Exchange) -> None:
+        """Enter a call that was answered before it reached the first stage."""
+        self._settlement.settle(exchange)

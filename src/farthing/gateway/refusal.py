@@ -1,0 +1,17 @@
+"""Errors as replies in the caller's own dialect."""
+
+from farthing import dialects
+from farthing.errors import FarthingError
+from farthing.schema import Reply
+
+JSON = ((b"content-type", b"application/json"),)
+
+
+def error_reply(endpoint: str, error: FarthingError, call_id: str) -> Reply:
+    """The reply for an expected failure."""
+    return Reply(
+        status=error.status,
+        body=dialects.error_body(endpoint, error, call_id),
+        headers=JSON,
+        error=error.code,
+    )

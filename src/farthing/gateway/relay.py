@@ -1,0 +1,173 @@
+"""The sink between an upstream and the caller: forwards a stream as it comes, gathers a plain answer, reads the meter."""
+
+import msgspec
+
+from farthing import dialects
+from farthing.errors import FarthingError, UpstreamError, UpstreamGarbage, UpstreamTimeout, UpstreamUnreachable
+from farthing.gateway.refusal import error_reply
+from farthing.ports import Clock, Flow, Outcome, Outlet
+from farthing.prompts.estimate import estimate_input
+from farthing.schema import Call, Headers, Reply, Usage
+
+MAX_PLAIN_REPLY = 64 * 1024 * 1024
+"""A plain answer is gathered before it is sent, so it is bounded; 64 MiB holds 2,048 embeddings of 3,072 floats."""
+
+KEEP_STREAM = 4 * 1024 * 1024
+"""Streams longer than this are relayed but not kept for the cache."""
+
+FAILURES: dict[str, type[UpstreamError]] = {
+    "unreachable": UpstreamUnreachable,
+    "timeout": UpstreamTimeout,
+    "reset": UpstreamError,
+    "garbage": UpstreamGarbage,
+    "disconnected": UpstreamError,
+}
+
+
+class Relay:
+    """Implements `farthing.ports.Sink` for one attempt."""
+
+    def __init__(
+        self, call: Call, call_id: str, outlet: Outlet | None, clock: Clock, *, running_usage: bool = False
+    ) -> None:
+        self._call = call
+        self._id = call_id
+        self._outlet = outlet
+        self._clock = clock
+        self._running_usage = running_usage
+        self._status = 0
+        self._headers: Headers = ()
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._flow: Flow | None = None
+        self._stream: dialects.StreamReader | None = None
+        self._begun = False
+        self.first_byte: int | None = None
+
+    # -- Sink
+
+    def begin(self, status: int, headers: Headers, flow: Flow | None) -> None:
+        self._status = status
+        self._headers = headers
+        self._flow = flow
+        if self._call.stream and status == 200 and _is_event_stream(headers):
+            self._stream = dialects.StreamReader(self._call, KEEP_STREAM, running_usage=self._running_usage)
+            if self._outlet is not None and flow is not None:
+                self._outlet.throttle(flow)
+
+    def chunk(self, data: bytes) -> None:
+        if self.first_byte is None:
+            self.first_byte = self._clock.now()
+        if self._stream is not None:
+            if forward := self._stream.feed(data):
+                self._send(forward)
+            return
+        self._size += len(data)
+        if self._size > MAX_PLAIN_REPLY:
+            self._parts.clear()
+            if self._flow is not None:
+                self._flow.stop(f"the answer is larger than {MAX_PLAIN_REPLY} bytes")
+            return
+        self._parts.append(data)
+
+    def _send(self, data: bytes) -> None:
+        if self._outlet is None:
+            return
+        if not self._begun:
+            self._begun = True
+            self._outlet.begin(self._status, self._headers)
+        self._outlet.write(data)
+
+    # -- the end
+
+    def close(self, outcome: Outcome) -> Reply:
+        """The reply, given how the answer ended."""
+        if self._stream is not None:
+            return self._close_stream(self._stream, outcome)
+        if outcome.ending != "complete":
+            return self._failed(outcome, self._unread(outcome))
+        return self._close_plain(b"".join(self._parts))
+
+    def _close_plain(self, body: bytes) -> Reply:
+        reading = dialects.read(self._call, self._status, body)
+        if self._status >= 400 and dialects.is_object(body):
+            return Reply(self._status, body, headers=self._headers, error=reading.error or "upstream_error")
+        if self._status >= 300 or (reading.error and not dialects.is_object(body)):
+            return self._failed(Outcome("garbage", f"it answered status {self._status} with {_glimpse(body)}"), None)
+        return Reply(
+            status=502 if reading.error else self._status,
+            body=body,
+            headers=self._headers,
+            model=reading.model,
+            tier=reading.tier,
+            usage=reading.usage,
+            usage_source=reading.usage_source,
+            finish=reading.finish,
+            error=reading.error,
+            unknown_usage=reading.unknown_usage,
+        )
+
+    def _close_stream(self, stream: dialects.StreamReader, outcome: Outcome) -> Reply:
+        reading = stream.close()
+        if stream.finished:
+            outcome = Outcome("complete")
+        elif outcome.ending == "complete" and not reading.error:
+            outcome = Outcome("reset", "the stream stopped before its last event")
+        reply = Reply(
+            status=200,
+            body=stream.body if outcome.ending == "complete" else b"",
+            tail=stream.tail(),
+            headers=self._headers,
+            streamed=True,
+            ending=outcome.ending,
+            model=reading.model,
+            tier=reading.tier,
+            usage=reading.usage,
+            usage_source=reading.usage_source,
+            finish=reading.finish,
+            error=reading.error,
+            unknown_usage=reading.unknown_usage,
+        )
+        if outcome.ending == "complete" and not (reading.error and not self._begun):
+            return reply
+        if not self._begun:
+            bad = outcome if outcome.ending != "complete" else Outcome("garbage", f"its stream held {reading.error}")
+            failed = self._failed(bad, reply.usage)
+            return msgspec.structs.replace(failed, model=reply.model, tier=reply.tier, usage_source=reply.usage_source)
+        error = self._error(outcome)
+        frame = dialects.error_frame(self._call.endpoint, error, self._id)
+        return msgspec.structs.replace(reply, error=_code(outcome, error), tail=frame)
+
+    def _failed(self, outcome: Outcome, usage: Usage | None) -> Reply:
+        error = self._error(outcome)
+        return msgspec.structs.replace(
+            error_reply(self._call.endpoint, error, self._id),
+            ending=outcome.ending,
+            error=_code(outcome, error),
+            usage=usage,
+            usage_source="estimated" if usage is not None else "none",
+        )
+
+    def _unread(self, outcome: Outcome) -> Usage | None:
+        """What was probably processed by an upstream that was asked but whose answer was lost."""
+        if not outcome.sent or self._status >= 400:
+            return None
+        return Usage(input=estimate_input(self._call))
+
+    def _error(self, outcome: Outcome) -> FarthingError:
+        return FAILURES[outcome.ending](
+            f"The upstream did not give a usable answer: {outcome.detail or outcome.ending}.",
+            hint="It may have been charged; the ledger entry says so." if outcome.sent else "Nothing was charged.",
+        )
+
+
+def _code(outcome: Outcome, error: FarthingError) -> str:
+    return {"disconnected": "client_disconnected", "reset": "upstream_reset"}.get(outcome.ending, error.code)
+
+
+def _is_event_stream(headers: Headers) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+
+
+def _glimpse(body: bytes) -> str:
+    return f"{len(body)} bytes that are not a JSON object" if body else "an empty body"

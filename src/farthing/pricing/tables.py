@@ -1,0 +1,208 @@
+"""Price tables: rows of prices as people write them in TOML, read strictly and laid over an edition."""
+
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from farthing.errors import ConfigError
+from farthing.pricing.cells import Cells, pico_per_token, pico_per_use
+from farthing.pricing.edition import (
+    STANDARD,
+    Band,
+    Edition,
+    MeterRule,
+    Model,
+    Provider,
+    Ratio,
+    Row,
+    TierRule,
+)
+from farthing.pricing.hosting import price_per_token
+from farthing.pricing.layers import layered
+from farthing.schema import FEE_METERS, METERS
+
+T = TypeVar("T")
+
+_SPREAD_METERS = ("input", "cache_read", "output")
+"""The meters that a price per hour is spread over; the other token meters follow them by rule."""
+
+_ABOUT = ("source", "checked")
+_PRICE_KEYS = (
+    "provider", "model", "names", "tier", "from", "until", "hours", "days", "above", "hourly", "tokens_per_hour",
+    *_ABOUT, *METERS,
+)  # fmt: skip
+
+
+class Price(msgspec.Struct, frozen=True):
+    """One [[price]] table: a row for a model at a tier, and where it stands."""
+
+    place: str
+    provider: str
+    model: str
+    names: tuple[str, ...]
+    tier: str
+    row: Row
+
+
+class Tables(msgspec.Struct, frozen=True):
+    """Everything one TOML file says. `as_of` is empty when it gives no date."""
+
+    place: str
+    as_of: str
+    providers: tuple[Provider, ...]
+    prices: tuple[Price, ...]
+    tier_rules: tuple[TierRule, ...]
+    meter_rules: tuple[MeterRule, ...]
+
+
+def read(text: str, place: str) -> Tables:
+    """Read a TOML file of prices; raises ConfigError naming the file (`place`), the table, the key and a near name."""
+    try:
+        data = tomllib.loads(text, parse_float=str)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{place} is not TOML: {error}.", hint="Correct the line it names.") from error
+    top = Cells(place, data)
+    top.only("as_of", "provider", "price", "tier_rule", "meter_rule")
+    return Tables(
+        place=place,
+        as_of=top.date("as_of"),
+        providers=_each(top, "provider", _provider),
+        prices=_each(top, "price", _price),
+        tier_rules=_each(top, "tier_rule", _tier_rule),
+        meter_rules=_each(top, "meter_rule", _meter_rule),
+    )
+
+
+def apply(edition: Edition, tables: Tables) -> Edition:
+    """The edition with the tables on top: their rows win while valid, their rules come first.
+
+    Raises ConfigError when a row or rule names a provider that neither the edition nor the tables know.
+    """
+    providers = {provider.id: provider for provider in edition.providers}
+    for provider in tables.providers:
+        before = providers.get(provider.id)
+        kept = before.models if before else ()
+        providers[provider.id] = msgspec.structs.replace(provider, models=kept)
+    _check_references(tables, providers)
+    for price in tables.prices:
+        providers[price.provider] = _with_price(providers[price.provider], price)
+    return msgspec.structs.replace(
+        edition,
+        as_of=max(edition.as_of, tables.as_of),
+        providers=tuple(providers.values()),
+        tier_rules=tables.tier_rules + edition.tier_rules,
+        meter_rules=tables.meter_rules + edition.meter_rules,
+    )
+
+
+def _with_price(provider: Provider, price: Price) -> Provider:
+    known = next((model for model in provider.models if model.id == price.model), None)
+    if known is None:
+        model = Model(price.model, {price.tier: (price.row,)}, price.names)
+        return msgspec.structs.replace(provider, models=(model, *provider.models))
+    rows = layered(known.tiers.get(price.tier, ()), price.row)
+    names = known.names + tuple(name for name in price.names if name not in known.names)
+    grown = Model(known.id, {**known.tiers, price.tier: rows}, names)
+    return msgspec.structs.replace(
+        provider, models=tuple(grown if model is known else model for model in provider.models)
+    )
+
+
+def _check_references(tables: Tables, providers: dict[str, Provider]) -> None:
+    top = Cells(tables.place, {})
+    for provider in tables.providers:
+        for name in filter(None, (provider.like, *provider.borrows)):
+            top.known(f"[[provider]] {provider.id}: provider", name, providers)
+        if provider.like and providers[provider.like].like:
+            raise ConfigError(
+                f"{tables.place}, [[provider]] {provider.id}: '{provider.like}' is itself like another provider.",
+                hint=f"Use like = '{providers[provider.like].like}'.",
+            )
+    for price in tables.prices:
+        top.known(f"{price.place}: provider", price.provider, providers)
+    for kind, rules in (("tier_rule", tables.tier_rules), ("meter_rule", tables.meter_rules)):
+        for rule in rules:
+            top.known(f"[[{kind}]]: provider", rule.provider, ("*", *providers))
+
+
+def _each(top: Cells, kind: str, build: Callable[[Cells], T]) -> tuple[T, ...]:
+    return tuple(build(table) for table in top.tables(kind))
+
+
+def _provider(table: Cells) -> Provider:
+    table.only("id", "like", "factor", "borrows", "names", *_ABOUT)
+    return Provider(
+        id=table.text("id").lower(),
+        serves=table.texts("names"),
+        like=table.text("like", "").lower(),
+        factor=table.ratio("factor", Ratio()),
+        borrows=tuple(name.lower() for name in table.texts("borrows")),
+    )
+
+
+def _price(table: Cells) -> Price:
+    table.only(*_PRICE_KEYS)
+    provider, model = table.text("provider").lower(), table.text("model")
+    table = table.called(f"{provider} {model}")
+    row = Row(
+        bands=(Band(0, _base_prices(table)), *_each(table, "above", _band)),
+        start=table.instant("from"),
+        until=table.instant("until"),
+        windows=table.windows("hours", "days"),
+        source=_source(table),
+    )
+    _check_bands(table, row.bands)
+    names = tuple(name.lower() for name in table.texts("names"))
+    return Price(table.place, provider, model, names, table.text("tier", STANDARD).lower(), row)
+
+
+def _base_prices(table: Cells) -> dict[str, int]:
+    prices = _prices(table, METERS)
+    if table.has("hourly") or table.has("tokens_per_hour"):
+        spread = price_per_token(table.money("hourly", 10**12), table.count("tokens_per_hour"))
+        prices = {**dict.fromkeys(_SPREAD_METERS, spread), **prices}
+    if not prices and not table.has("above"):
+        raise table.error("has no price", "Give at least one meter a price: " + ", ".join(METERS) + ".")
+    return prices
+
+
+def _band(table: Cells) -> Band:
+    table.only("tokens", *METERS)
+    return Band(table.count("tokens"), _prices(table, METERS))
+
+
+def _prices(table: Cells, meters: Iterable[str]) -> dict[str, int]:
+    return {
+        meter: table.money(meter, pico_per_use if meter in FEE_METERS else pico_per_token)
+        for meter in meters
+        if table.has(meter)
+    }
+
+
+def _check_bands(table: Cells, bands: Sequence[Band]) -> None:
+    starts = [band.above for band in bands]
+    if starts != sorted(set(starts)):
+        raise table.error("has bands out of order", "List [[price.above]] by ascending tokens, each once.")
+
+
+def _tier_rule(table: Cells) -> TierRule:
+    table.only("provider", "tier", "factor", "models", *_ABOUT)
+    return TierRule(
+        table.text("provider").lower(), table.text("tier").lower(), table.ratio("factor"),
+        table.texts("models") or ("*",), _source(table),
+    )  # fmt: skip
+
+
+def _meter_rule(table: Cells) -> MeterRule:
+    table.only("provider", "meter", "of", "factor", "models", *_ABOUT)
+    return MeterRule(
+        table.text("provider").lower(), table.one_of("meter", METERS), table.one_of("of", METERS),
+        table.ratio("factor"), table.texts("models") or ("*",), _source(table),
+    )  # fmt: skip
+
+
+def _source(table: Cells) -> str:
+    checked = table.date("checked")
+    return " ".join(filter(None, (table.text("source", ""), checked and f"({checked})")))

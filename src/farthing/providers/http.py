@@ -1,0 +1,179 @@
+"""Any OpenAI- or Anthropic-compatible provider or engine over HTTP/1.1, with a pool of keep-alive connections."""
+
+import asyncio
+import contextlib
+import ssl
+from collections import deque
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from farthing.ports import Outcome, Question, Sink
+from farthing.providers.connection import UpstreamConnection
+
+SWEEP_SECONDS = 0.25
+"""How often deadlines are checked: one timer for all connections instead of one per call."""
+
+REUSE_SECONDS = 15.0
+"""Idle connections older than this are closed: most servers drop theirs at 60 s or later, so reuse never races them."""
+
+
+class HttpSettings(msgspec.Struct, frozen=True):
+    """One HTTP upstream, resolved: `auth` is the header its key travels in ("authorization" or another), times in seconds."""
+
+    name: str
+    provider: str
+    base_url: str
+    auth: str = "authorization"
+    api_key: str = ""
+    on_disconnect: Literal["abort", "drain"] = "abort"
+    connections: int = 256
+    connect_timeout: float = 10.0
+    stall_timeout: float = 60.0
+    deadline: float = 600.0
+
+
+class HttpUpstream:
+    """Asks one provider. Its address comes from configuration only, and redirects are never followed."""
+
+    simulated = False
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self.name = settings.name
+        self.provider = settings.provider
+        self._settings = settings
+        url = urlsplit(settings.base_url)
+        self._host = url.hostname or ""
+        self._tls = ssl.create_default_context() if url.scheme == "https" else None
+        self._port = url.port or (443 if self._tls else 80)
+        self._prefix = url.path.rstrip("/").encode()
+        self._tail = f" HTTP/1.1\r\nhost: {url.netloc.rpartition('@')[2]}\r\naccept-encoding: identity\r\n".encode()
+        if settings.api_key:
+            scheme = "Bearer " if settings.auth == "authorization" else ""
+            self._tail += f"{settings.auth}: {scheme}{settings.api_key}\r\n".encode()
+        self._idle: deque[UpstreamConnection] = deque()
+        self._busy: set[UpstreamConnection] = set()
+        self._open = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def ask(self, question: Question, sink: Sink) -> Outcome:
+        """Ask once; see `farthing.ports.Upstream`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.deadline
+        connection = self._reuse() or await self._connect(deadline)
+        if isinstance(connection, Outcome):
+            return connection
+        self._busy.add(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+        future = connection.ask(self._head(question), question.body, sink, deadline)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            return await self._abandon(connection, future)
+        finally:
+            self._busy.discard(connection)
+
+    async def _abandon(self, connection: UpstreamConnection, future: asyncio.Future[Outcome]) -> Outcome:
+        """The caller left: read the rest so that the meter is known, or hang up so that the engine stops."""
+        if self._settings.on_disconnect == "drain":
+            drained = asyncio.get_running_loop().create_future()
+            connection.divert(drained)
+            with contextlib.suppress(asyncio.CancelledError):
+                outcome = await drained
+                return outcome if outcome.ending != "complete" else Outcome("complete", "drained")
+        connection.fail(Outcome("disconnected"))
+        return Outcome("disconnected", "the caller left before the answer was complete")
+
+    def _head(self, question: Question) -> bytes:
+        parts = [question.method.encode(), b" ", self._prefix, question.path.encode(), self._tail]
+        for name, value in question.headers:
+            parts += (name, b": ", value, b"\r\n")
+        if question.body or question.method != "GET":
+            parts.append(b"content-length: %d\r\n" % len(question.body))
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    # -- the pool
+
+    def _reuse(self) -> UpstreamConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    async def _connect(self, deadline: float) -> UpstreamConnection | Outcome:
+        loop = asyncio.get_running_loop()
+        settings = self._settings
+        while self._open >= settings.connections:
+            waiter = loop.create_future()
+            self._waiting.append(waiter)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await waiter
+            except TimeoutError:
+                return Outcome("timeout", f"no connection to {self.name} came free within {settings.deadline:g} s "
+                                          f"(limit {settings.connections})", sent=False)  # fmt: skip
+            if reused := self._reuse():
+                return reused
+        self._open += 1
+        try:
+            async with asyncio.timeout(settings.connect_timeout):
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self._returned, self._lost),
+                    self._host, self._port, ssl=self._tls,
+                )  # fmt: skip
+        except TimeoutError:
+            self._release()
+            return Outcome("timeout", f"{self._host}:{self._port} did not accept a connection within "
+                                      f"{settings.connect_timeout:g} s", sent=False)  # fmt: skip
+        except (OSError, ssl.SSLError) as error:
+            self._release()
+            return Outcome("unreachable", f"cannot connect to {self._host}:{self._port}: {error}", sent=False)
+        except asyncio.CancelledError:
+            self._release()
+            return Outcome("disconnected", "the caller left before the question was sent", sent=False)
+        return connection
+
+    def _returned(self, connection: UpstreamConnection) -> None:
+        self._idle.append(connection)
+        self._wake()
+
+    def _lost(self, connection: UpstreamConnection) -> None:
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+        self._release()
+
+    def _release(self) -> None:
+        self._open -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now, settings = loop.time(), self._settings
+        for connection in list(self._busy):
+            if now > connection.deadline:
+                connection.fail(Outcome("timeout", f"{self.name} took longer than {settings.deadline:g} s"))
+            elif now - connection.last_byte > settings.stall_timeout and not connection.paused:
+                connection.fail(Outcome("timeout", f"{self.name} sent nothing for {settings.stall_timeout:g} s"))
+        while self._idle and now - self._idle[0].idle_since > REUSE_SECONDS:
+            self._idle.popleft().transport.close()
+        rest = self._busy or self._idle
+        self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep) if rest else None
+
+    async def close(self) -> None:
+        """Hang up on everything."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in (*self._idle, *self._busy):
+            connection.fail(Outcome("disconnected", "the gateway is shutting down"))

@@ -1,0 +1,325 @@
+"""One client connection: llhttp parses, a task takes the call through the pipeline, the answer follows its entry."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING
+
+import httptools
+import msgspec
+
+from farthing import dialects
+from farthing.errors import FarthingError, RequestError, TooLarge, UnknownEndpoint
+from farthing.gateway.refusal import error_reply
+from farthing.ports import Flow
+from farthing.schema import Call, Endpoint, Exchange, Headers, Reply
+from farthing.server.intake import Intake, read_headers
+from farthing.server.wire import header_lines, receipt_lines, status_line
+
+if TYPE_CHECKING:
+    from farthing.server.service import Service
+
+log = logging.getLogger(__name__)
+
+
+class Request(msgspec.Struct):
+    """One request as parsed."""
+
+    method: str
+    target: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    keep_alive: bool
+    http10: bool
+
+
+class ClientStream:
+    """The caller's end of a streamed answer; implements `farthing.ports.Outlet` in chunked encoding."""
+
+    def __init__(self, connection: "Connection", exchange_id: str, http10: bool) -> None:
+        self._connection = connection
+        self._id = exchange_id.encode()
+        self._raw = http10
+        self.begun = False
+
+    def begin(self, status: int, headers: Headers) -> None:
+        self.begun = True
+        framing = b"connection: close\r\n\r\n" if self._raw else b"transfer-encoding: chunked\r\n\r\n"
+        head = b"%b%bx-farthing-call: %b\r\n%b" % (status_line(status), header_lines(headers), self._id, framing)
+        self._connection.write(head)
+
+    def write(self, chunk: bytes) -> None:
+        self._connection.write(chunk if self._raw else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+
+    def end(self, tail: bytes) -> bytes:
+        """The last bytes of the stream."""
+        if self._raw:
+            return tail
+        return b"%x\r\n%b\r\n0\r\n\r\n" % (len(tail), tail) if tail else b"0\r\n\r\n"
+
+    def throttle(self, flow: Flow) -> None:
+        self._connection.throttle(flow)
+
+
+class Connection(asyncio.Protocol):
+    """Serves the requests of one client, one at a time, in the order they came."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._flow: Flow | None = None
+        self._writable = True
+        self.closed = False
+        self.last_activity = self._loop.time()
+        self._rejected: FarthingError | None = None
+        self._last_headers: list[tuple[bytes, bytes]] = []
+        self._last_intake: Intake | None = None
+        self._start_request()
+
+    def _start_request(self) -> None:
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._header_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # a stream transport, by create_server
+        self._service.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.last_activity = self._loop.time()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._reject(RequestError("This gateway does not upgrade connections."))
+        except httptools.HttpParserError as error:
+            self._reject(RequestError(f"The request is not valid HTTP/1.1: {error}."))
+
+    def eof_received(self) -> None:
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._service.connections.discard(self)
+        self._queue.clear()
+        if self._flow is not None:
+            self._flow.resume()
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        if self._flow is not None:
+            self._flow.pause()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self._flow is not None:
+            self._flow.resume()
+
+    def throttle(self, flow: Flow) -> None:
+        """Let `flow` follow this client's pace until the next request."""
+        self._flow = flow
+        if not self._writable:
+            flow.pause()
+
+    def write(self, data: bytes) -> None:
+        if not self.closed:
+            self.transport.write(data)
+
+    # -- httptools callbacks
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > self._service.max_header:
+            self._rejected = TooLarge(f"The request's headers exceed {self._service.max_header} bytes.")
+            return
+        name = name.lower()
+        if name == b"content-length":
+            if int(value) > self._service.max_body:
+                self._rejected = self._too_large(int(value))
+        elif name == b"expect" and value.lower() == b"100-continue" and self._rejected is None:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        else:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._rejected is not None:
+            self._reject(self._rejected)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._rejected is not None:
+            return
+        if self._body_bytes > self._service.max_body:
+            self._body.clear()
+            self._reject(self._too_large(self._body_bytes))
+            return
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._rejected is not None:
+            self.transport.close()
+            return
+        request = Request(
+            method=self._parser.get_method().decode("ascii"),
+            target=self._target.decode("latin-1"),
+            headers=self._headers,
+            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            keep_alive=self._parser.should_keep_alive(),
+            http10=self._parser.get_http_version() == "1.0",
+        )
+        self._start_request()
+        if self._task is None:
+            self._dispatch(request)
+        else:
+            self._queue.append(request)
+            self.transport.pause_reading()
+
+    def _too_large(self, size: int) -> TooLarge:
+        return TooLarge(
+            f"The request body is {size} bytes or more; the limit is {self._service.max_body}.",
+            hint="Raise server.max_body in the gateway's configuration, or send less.",
+        )
+
+    # -- serving
+
+    def _dispatch(self, request: Request) -> None:
+        path = request.target.partition("?")[0]
+        endpoint = dialects.endpoint_at(request.method, path)
+        if endpoint is None and not path.startswith("/v1/"):
+            self._start(self._serve_control(request), request)
+            return
+        exchange = self._service.exchange(Call(endpoint or _nearest(path), "", b""))
+        try:
+            if endpoint is None:
+                raise _unknown_endpoint(request.method, path)
+            exchange = self._admitted(exchange, request, endpoint)
+        except FarthingError as error:
+            self._refuse(exchange, error, request)
+        else:
+            self._start(self._serve_call(exchange, request), request)
+
+    def _admitted(self, exchange: Exchange, request: Request, endpoint: Endpoint) -> Exchange:
+        if self._last_intake is None or request.headers != self._last_headers:
+            self._last_intake = read_headers(request.headers, self._service.keyring)
+            self._last_headers = request.headers
+        intake = self._last_intake
+        call = dialects.decode(
+            endpoint, request.body, method=request.method, path=request.target, headers=intake.forward
+        )
+        return msgspec.structs.replace(exchange, call=call, caller=intake.caller)
+
+    def _start(self, work: Coroutine[None, None, None], request: Request) -> None:
+        self._task = self._loop.create_task(work)
+        self._keep_alive = request.keep_alive
+
+    async def _serve_call(self, exchange: Exchange, request: Request) -> None:
+        outlet = ClientStream(self, exchange.id, request.http10) if exchange.call.stream else None
+        try:
+            exchange = await self._service.pipeline.handle(exchange, outlet)
+        except asyncio.CancelledError:
+            return
+        except Exception:  # the one edge: an unexpected failure becomes a 500 with an entry, which settlement wrote
+            log.exception("call %s failed unexpectedly", exchange.id)
+            exchange = self._service.pipeline.refuse(exchange, FarthingError("The gateway failed unexpectedly."))
+        self._answer(exchange, outlet)
+
+    def _answer(self, exchange: Exchange, outlet: ClientStream | None = None) -> None:
+        """Send the reply once its entry is written."""
+        reply = exchange.reply or error_reply(exchange.call.endpoint, FarthingError("There is no answer."), exchange.id)
+        if outlet is not None and outlet.begun:
+            data = outlet.end(reply.tail)
+        else:
+            body = reply.body if not reply.streamed or reply.body else reply.tail
+            data = self._head(exchange, reply, len(body)) + body
+        self._service.journal.after_commit(lambda: self._finish(data))
+
+    def _head(self, exchange: Exchange, reply: Reply, length: int) -> bytes:
+        return b"%b%b%bcontent-length: %d\r\n%b\r\n" % (
+            status_line(reply.status),
+            header_lines(reply.headers),
+            receipt_lines(exchange, reply),
+            length,
+            b"" if self._keep_alive else b"connection: close\r\n",
+        )
+
+    def _finish(self, data: bytes) -> None:
+        """The answer is out; serve the next request of this connection, if it stays open."""
+        self._task = None
+        self._flow = None
+        if self.closed:
+            return
+        self.transport.write(data)
+        if not self._keep_alive or self._service.stopping:
+            self.transport.close()
+        elif self._queue:
+            request = self._queue.popleft()
+            if not self._queue:
+                self.transport.resume_reading()
+            self._dispatch(request)
+
+    def _refuse(self, exchange: Exchange, error: FarthingError, request: Request) -> None:
+        self._keep_alive = request.keep_alive
+        exchange = self._service.pipeline.refuse(exchange, error)
+        self._service.pipeline.enter(exchange)
+        self._answer(exchange)
+
+    def _reject(self, error: FarthingError) -> None:
+        """Refuse what could not be read to its end.
+
+        A body that is too large is still on its way: it is read and dropped, so that the client gets to the answer.
+        """
+        first, self._rejected = self._rejected is None or self._rejected is error, error
+        if not first or self._task is not None:
+            self.transport.close()
+            return
+        path = self._target.decode("latin-1").partition("?")[0]
+        exchange = self._service.exchange(Call(_nearest(path), "", b""))
+        exchange = self._service.pipeline.refuse(exchange, error)
+        self._service.pipeline.enter(exchange)
+        self._keep_alive = False
+        reply = exchange.reply or Reply(error.status)
+        data = self._head(exchange, reply, len(reply.body)) + reply.body
+        linger = isinstance(error, TooLarge)
+        self._service.journal.after_commit(lambda: self._part(data, linger))
+
+    def _part(self, data: bytes, linger: bool) -> None:
+        self.write(data)
+        if not linger:
+            self.transport.close()
+
+    async def _serve_control(self, request: Request) -> None:
+        self._finish(
+            await self._service.control(
+                request.method, request.target, request.headers, request.body, keep_alive=request.keep_alive
+            )
+        )
+
+
+def _nearest(path: str) -> Endpoint:
+    """The endpoint whose dialect an error on this path is told in."""
+    return "messages" if path.startswith("/v1/messages") else "other"
+
+
+
+def _unknown_endpoint(method: str, path: str) -> UnknownEndpoint:
+    return UnknownEndpoint(
+        f"There is no {method} {path} on this gateway.",
+        hint=f"It serves: {', '.join(f'{verb} {where}' for verb, where in dialects.ENDPOINTS)}.",
+    )

@@ -1,0 +1,71 @@
+"""From request headers to a caller: who it is, what it labels its call with, and what may be passed on."""
+
+import msgspec
+
+from farthing.errors import RequestError
+from farthing.gateway import Keyring
+from farthing.schema import Caller, Headers
+
+CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
+STAYS = frozenset(
+    (b"host", b"connection", b"keep-alive", b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"upgrade",
+     b"transfer-encoding", b"accept-encoding", b"expect", b"cookie", b"origin", b"referer", b"forwarded")
+)  # fmt: skip
+"""Headers about this hop, or about the caller's browser, that no provider needs."""
+
+MAX_TAGS = 16
+MAX_TAG_BYTES = 256
+
+
+class Intake(msgspec.Struct, frozen=True):
+    """What the headers of a request say."""
+
+    caller: Caller
+    forward: Headers
+
+
+def read_headers(headers: list[tuple[bytes, bytes]], keyring: Keyring) -> Intake:
+    """Identify the caller and select what may be passed on.
+
+    Raises Unauthorized for a missing or unknown gateway key and RequestError for labels that are too many or too long.
+    """
+    caller = keyring.identify(_credential(headers))
+    labels: dict[str, str] = {}
+    forward = []
+    for name, value in headers:
+        if name.startswith(b"x-farthing-"):
+            _label(labels, name[len(b"x-farthing-") :].decode("latin-1"), value)
+        elif name in STAYS or (name in CREDENTIALS and keyring.authenticates):
+            continue
+        else:
+            forward.append((name, value))
+    if labels:
+        caller = _labelled(caller, labels, trusted=not keyring.authenticates)
+    return Intake(caller, tuple(forward))
+
+
+def _credential(headers: list[tuple[bytes, bytes]]) -> bytes:
+    for name, value in headers:
+        if name in CREDENTIALS:
+            return value[7:] if value[:7].lower() == b"bearer " else value
+    return b""
+
+
+def _label(labels: dict[str, str], name: str, value: bytes) -> None:
+    if len(value) > MAX_TAG_BYTES:
+        raise RequestError(f'The header "x-farthing-{name}" is {len(value)} bytes long; the limit is {MAX_TAG_BYTES}.')
+    if len(labels) >= MAX_TAGS:
+        raise RequestError(f"The request carries more than {MAX_TAGS} x-farthing-* headers.")
+    labels[name] = value.decode("utf-8", "replace")
+
+
+def _labelled(caller: Caller, labels: dict[str, str], *, trusted: bool) -> Caller:
+    """A gateway key vouches for its tenant and team; without keys the caller's own word counts."""
+    tags = tuple((name[4:], value) for name, value in labels.items() if name.startswith("tag-"))
+    return Caller(
+        tenant=labels.get("tenant", caller.tenant) if trusted else caller.tenant,
+        team=labels.get("team", caller.team) if trusted else caller.team,
+        key=caller.key,
+        feature=labels.get("feature", caller.feature),
+        tags=tags,
+    )

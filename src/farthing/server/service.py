@@ -1,0 +1,84 @@
+"""The listening gateway: what its connections share, and its start and stop."""
+
+import asyncio
+import itertools
+import os
+
+import msgspec
+
+from farthing.gateway import Keyring, Pipeline
+from farthing.ports import Clock, Journal
+from farthing.schema import Call, Caller, Exchange
+from farthing.server.asgi import ControlPlane
+from farthing.server.connection import Connection
+
+SWEEP_SECONDS = 5.0
+DRAIN_SECONDS = 30.0
+"""How long a stopping gateway lets calls in flight finish."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a client may send (bytes) and how long it may be silent (seconds)."""
+
+    max_body: int
+    max_header: int
+    idle_timeout: float
+
+
+class Service:
+    """Everything the connections of one worker share."""
+
+    def __init__(
+        self, pipeline: Pipeline, keyring: Keyring, journal: Journal, clock: Clock, control: ControlPlane, limits: Limits
+    ) -> None:
+        self.pipeline = pipeline
+        self.keyring = keyring
+        self.journal = journal
+        self.clock = clock
+        self.control = control
+        self.max_body = limits.max_body
+        self.max_header = limits.max_header
+        self._idle_timeout = limits.idle_timeout
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._nonce = os.urandom(3).hex()
+        self._count = itertools.count()
+
+    def exchange(self, call: Call) -> Exchange:
+        """A new exchange, arrived now, with an id that sorts by time and is never used twice."""
+        now = self.clock.now()
+        return Exchange(f"{now // 1000:014x}-{self._nonce}{next(self._count) & 0xFFF:03x}", call, Caller(), now)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port (its own choice when asked for 0). Raises OSError when the address is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=2048)
+        self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        quiet = loop.time() - self._idle_timeout
+        for connection in list(self.connections):
+            if not connection.busy and connection.last_activity < quiet:
+                connection.transport.close()
+        self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    async def stop(self) -> None:
+        """Stop listening, let calls in flight finish, hang up."""
+        self.stopping = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            if not connection.busy:
+                connection.transport.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_SECONDS
+        while any(connection.busy for connection in self.connections) and loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        for connection in list(self.connections):
+            connection.transport.abort()

@@ -1,0 +1,49 @@
+"""Many rows in one SQL statement.
+
+Python's SQLite module gives the interpreter up and takes it back at every step of a statement, so inserting rows one
+by one from a thread crawls while another thread is busy. Here the rows travel as three parameters of one statement,
+which is a single step: a column of texts as a JSON array, the numbers in fixed-width decimals, and the documents end
+to end.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+WIDTH = 20
+"""Digits of a number: enough for any 64-bit integer and its sign."""
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """The three parameters `texts`, `numbers` and `documents` that `SELECT`s built here read."""
+
+    texts: str
+    numbers: bytes
+    documents: bytes
+
+    def parameters(self) -> dict[str, str | bytes]:
+        """The rows as named SQL parameters."""
+        return {"texts": self.texts, "numbers": self.numbers, "documents": self.documents}
+
+
+def pack(texts: Sequence[str], numbers: Sequence[int], documents: Sequence[bytes]) -> Rows:
+    """Rows of a text, a number and a document each."""
+    packed = []
+    offset = 1
+    for number, document in zip(numbers, documents, strict=True):
+        length = len(document)
+        packed.append(b"%20d%20d%20d" % (number, offset, length))
+        offset += length
+    return Rows(msgspec.json.encode(texts).decode(), b"".join(packed), b"".join(documents))
+
+
+def _number(column: int) -> str:
+    return f"CAST(substr(:numbers, key * {3 * WIDTH} + {column * WIDTH + 1}, {WIDTH}) AS INTEGER)"
+
+
+INDEX = "key"
+TEXT = "value"
+NUMBER = _number(0)
+DOCUMENT = f"substr(:documents, {_number(1)}, {_number(2)})"
+SOURCE = "json_each(:texts)"
+"""SQL expressions of a row's place among the rows, its columns, and what to select them from."""

@@ -1,0 +1,207 @@
+"""Drain: moves records from the journal into the ledger store, in a thread of its own."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from farthing.errors import LedgerError
+from farthing.ports import Clock, LedgerStore, Stored
+from farthing.schema import Entry
+from farthing.stores.segments import delete_drained, read_journal
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.5
+"""Seconds between two looks at the journal."""
+BATCH = 1000
+"""Records per transaction: more would keep the interpreter from the event loop for too long at a stretch."""
+BACKLOG = 8192
+"""Records kept in memory for the store; beyond, it reads them from the journal's files."""
+PRUNE_EVERY = 3600.0
+"""Seconds between two looks for entries past their retention."""
+DAY = 86_400_000_000_000
+"""One day in nanoseconds."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two tries while the store fails."""
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How many days entries are kept (roll-ups stay), by which clock."""
+
+    days: int
+    clock: Clock
+
+
+class HandOver:
+    """Written records on their way to the store, in memory while they are few."""
+
+    def __init__(self, end: int) -> None:
+        self._lock = threading.Lock()
+        self._batches: deque[tuple[int, list[Stored]]] = deque()
+        self._held = 0
+        self.end = end
+
+    def put(self, records: list[Stored]) -> bool:
+        """Take records that are now written; whether they complete a batch that the store should have at once."""
+        with self._lock:
+            if self._held > BACKLOG:
+                self._batches.clear()
+                self._held = 0
+            held = self._held
+            self._batches.append((self.end, records))
+            self._held += len(records)
+            self.end += len(records)
+            return held < BATCH <= self._held
+
+    def take(self, position: int) -> list[Stored]:
+        """About a batch of records from `position` on, and forget those before; empty when they are not in memory."""
+        taken: list[Stored] = []
+        with self._lock:
+            while self._batches and self._batches[0][0] < position:
+                self._held -= len(self._batches.popleft()[1])
+            for first, records in self._batches:
+                if first != position + len(taken) or len(taken) >= BATCH:
+                    break
+                taken += records
+        return taken
+
+    @property
+    def first(self) -> int:
+        """The number of the first record in memory, or of the next to come."""
+        with self._lock:
+            return self._batches[0][0] if self._batches else self.end
+
+
+class Drain:
+    """Feeds a store from a journal: at once when many records wait, every half second otherwise.
+
+    `handed` is where the journal leaves what it has written; `sync` forces the journal to disk, which comes before
+    the store takes a record, so that the store never holds what a loss of power takes from the journal.
+    `failure` says why the store takes nothing at present; the journal then grows, and nothing is lost.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        store: LedgerStore,
+        handed: HandOver,
+        sync: Callable[[], None],
+        retention: Retention | None,
+    ) -> None:
+        self._directory = directory
+        self._store = store
+        self._handed = handed
+        self._sync = sync
+        self._retention = retention
+        self._prune_at = time.monotonic()
+        self._position = store.position()
+        self._reading: Iterator[tuple[int, bytes]] | None = None
+        self._decoder = msgspec.json.Decoder(Entry)
+        self._changed = threading.Condition()
+        self._hurry = self._closing = False
+        self._pause = PAUSE
+        self.failure = ""
+        self._thread = threading.Thread(target=self._run, name="farthing-ledger", daemon=True)
+        self._thread.start()
+
+    @property
+    def backlog(self) -> int:
+        """Records written to the journal that the store has not taken."""
+        return self._handed.end - self._position
+
+    def wake(self) -> None:
+        """Begin at once rather than at the next half second, unless the store fails at present."""
+        with self._changed:
+            if self.failure:
+                return
+            self._hurry = True
+            self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until the store has taken all that is written now; whether it did within `timeout` seconds."""
+        end = self._handed.end
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._position >= end, timeout)
+
+    def close(self) -> None:
+        """Stop, after the batch in hand."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing:
+            with self._changed:
+                self._changed.wait_for(lambda: self._hurry or self._closing, self._pause)
+                self._hurry = False
+            self._sync()
+            try:
+                while self._step():
+                    pass
+                self._prune()
+                self._recovered()
+            except LedgerError as error:
+                self._failed(error)
+
+    def _step(self) -> bool:
+        """Move one batch; whether there was one. Raises `LedgerError`."""
+        position = self._position
+        if position >= self._handed.end:
+            return False
+        records = self._handed.take(position) or self._read(position)
+        self._store.ingest(records, position + len(records))
+        with self._changed:
+            self._position = position + len(records)
+            self._changed.notify_all()
+        delete_drained(self._directory, self._position)
+        return not self._closing
+
+    def _read(self, position: int) -> list[Stored]:
+        """A batch of records from the journal's files, up to those in memory."""
+        wanted = min(BATCH, self._handed.first - position)
+        lines = list(islice(self._reading, wanted)) if self._reading else []
+        if not lines or lines[0][0] != position:
+            self._reading = read_journal(self._directory, position)
+            lines = list(islice(self._reading, wanted))
+        if not lines or lines[0][0] != position:
+            raise LedgerError(
+                f"Record {position} is missing from the journal in {self._directory}.",
+                hint="Restore the missing segment, or the ledger, from a backup.",
+            )
+        return [Stored(self._decode(line, number), line) for number, line in lines]
+
+    def _decode(self, line: bytes, number: int) -> Entry:
+        try:
+            return self._decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise LedgerError(
+                f"Record {number} of the journal in {self._directory} is not an entry: {error}.",
+                hint="Use the version of Farthing that wrote it.",
+            ) from error
+
+    def _prune(self) -> None:
+        """Forget what is past its retention, at the start and then hourly."""
+        if self._retention and time.monotonic() >= self._prune_at:
+            self._prune_at = time.monotonic() + PRUNE_EVERY
+            self._store.prune(self._retention.clock.now() - self._retention.days * DAY)
+
+    def _failed(self, error: LedgerError) -> None:
+        if not self.failure:
+            log.error("The ledger takes no entries; the journal keeps them: %s", error)
+        self.failure = error.message
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    def _recovered(self) -> None:
+        if self.failure:
+            log.warning("The ledger takes entries again.")
+        self.failure = ""
+        self._pause = PAUSE

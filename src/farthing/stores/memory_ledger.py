@@ -1,0 +1,104 @@
+"""A journal and a ledger store in memory: for replay, and for tests."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from farthing.errors import LedgerError
+from farthing.ledger.tally import Tally
+from farthing.ledger.verify import verify
+from farthing.ports import Stored
+from farthing.schema import Entry, Rollup
+
+
+class MemoryJournal:
+    """A journal that only adds up: `tally` has the sums, `entries` the last `keep` entries."""
+
+    failure = ""
+
+    def __init__(self, *, keep: int = 0) -> None:
+        self.tally = Tally()
+        self.entries: deque[Entry] = deque(maxlen=keep)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add entries up."""
+        for entry in entries:
+            self.tally.add(entry)
+        self.entries.extend(entries)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Run `callback` now."""
+        callback()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MemoryLedger:
+    """A ledger store that forgets everything when the process ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: list[Entry] = []
+        self._tally = Tally()
+        self._position = 0
+
+    def position(self) -> int:
+        """The number of journal records taken so far."""
+        return self._position
+
+    def ingest(self, records: Sequence[Stored], position: int) -> None:
+        """Take the records not taken before, and move to `position`. Raises `LedgerError` on a gap."""
+        first = position - len(records)
+        with self._lock:
+            if first > self._position:
+                raise missing_records(self._position, first)
+            for record in records[self._position - first :]:
+                self._entries.append(record.entry)
+                self._tally.add(record.entry)
+            self._position = max(self._position, position)
+
+    def rollups(self, since: int = 0, until: int = 2**63 - 1) -> Iterator[Rollup]:
+        """Hourly sums of the hours that begin in [since, until)."""
+        with self._lock:
+            rollups = self._tally.rollups()
+        return (rollup for rollup in rollups if since <= rollup.hour < until)
+
+    def entries(
+        self, since: int = 0, until: int = 2**63 - 1, limit: int | None = None, newest_first: bool = False
+    ) -> Iterator[Entry]:
+        """Entries that arrived in [since, until), by arrival."""
+        with self._lock:
+            found = [entry for entry in self._entries if since <= entry.at < until]
+        found.sort(key=lambda entry: entry.at)
+        if newest_first:
+            found.reverse()
+        return iter(found[:limit])
+
+    def group(self, group: str) -> list[Entry]:
+        """Every entry of one exchange, in the order taken."""
+        with self._lock:
+            return [entry for entry in self._entries if entry.group == group]
+
+    def prune(self, before: int) -> int:
+        """Forget entries that arrived before an instant; how many went."""
+        with self._lock:
+            kept = [entry for entry in self._entries if entry.at >= before]
+            gone = len(self._entries) - len(kept)
+            self._entries = kept
+        return gone
+
+    def check(self) -> list[str]:
+        """What is wrong with the entries, in sentences."""
+        return list(verify(self.entries()))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def missing_records(position: int, first: int) -> LedgerError:
+    """The error of a store that is handed records with a gap before them."""
+    return LedgerError(
+        f"The ledger holds {position} records and was handed record {first} next.",
+        hint="Restore the missing segments of the journal from a backup.",
+    )
