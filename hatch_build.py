@@ -6,18 +6,28 @@ out and counted on stderr, never rounded.
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, time
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from genai_prices import types
+from genai_prices.data import providers
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-ROOT = Path(__file__).parent
-DATA = ROOT / "src" / "farthing" / "pricing" / "data"
+sys.path.insert(0, str(Path(__file__).parent / "src"))
+
+from farthing.pricing.book import PriceBook
+from farthing.pricing.edition import STANDARD, Band, Edition, Model, Pattern, Provider, Row, Window, scaled
+from farthing.pricing.layers import overlays
+from farthing.pricing.names import matches
+from farthing.pricing.tables import apply, read
+
+DATA = Path(__file__).parent / "src" / "farthing" / "pricing" / "data"
 BOOK = DATA / "book.json"
-SOURCE = "genai-prices 0.2.3"
+SOURCE = f"genai-prices {version('genai-prices')}"
 
 PER_MTOK, PER_KCOUNT = 10**6, 10**9
 """Pico-dollars per unit in 1 USD per million tokens, and in 1 USD per thousand uses."""
@@ -37,193 +47,192 @@ METERS = {
     "output_image_mtok": ("output_image",),
     "web_searches_kcount": ("web_search",),
 }
-"""What each source price is metered as. A cache write of no stated life is of the default one: 5 m or 30 m by dialect."""
+"""What each price is metered as. A cache write of no stated life has the default one: 5 or 30 minutes, by dialect."""
 
-UNSEEN = {"requests_kcount", "output_citation_mtok", "input_text_messages_kcount"}
+UNSEEN = ("requests_kcount", "output_citation_mtok", "input_text_messages_kcount")
 """Billed on every call but counted by no meter: a model with such a price would be undercharged, so it is left out."""
 
+FREE = {"cache_read": 0, "input": 0, "output": 0}
+"""The prices of a model that says in its name that it is free; without the name, no price is an unknown one."""
+
 TIERS = {("processing", "batch"): "batch", ("speed", "fast"): "fast"}
-"""Which context of a source price is which tier; every `service_tier` is the tier of that name."""
+"""Which context of a price is which tier; every `service_tier` is the tier of that name."""
+
+Price = Decimal | types.TieredPrices
 
 
-class PriceBookHook(BuildHookInterface):
+class PriceBookHook(BuildHookInterface[Any]):
     """Compiles the price book before a wheel is built."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Write the book where the wheel expects it."""
-        compile_book()
+        write_book()
 
 
-def compile_book() -> None:
-    """Write book.json and say on stderr what is in it and what is not."""
-    sys.path.insert(0, str(ROOT / "src"))
-    from farthing.pricing.book import PriceBook
-
+def write_book() -> None:
+    """Write book.json, and say on stderr what is in it and what is not."""
     skipped: Counter[str] = Counter()
-    edition = Source(skipped).edition()
-    edition = with_own_rows(edition)
-    count_inexact(edition, skipped)
+    edition = compiled(skipped)
     data = edition.encode()
     BOOK.write_bytes(data)
-    models = sum(len(provider.models) for provider in edition.providers)
-    rows = sum(len(rows) for provider in edition.providers for model in provider.models for rows in model.tiers.values())
-    print(
-        f"price book {PriceBook.decode(data).version}: {len(edition.providers)} providers, {models} models, {rows} rows, "
-        f"{len(data) // 1024} KiB; left out {sum(skipped.values())}:",
-        file=sys.stderr,
-    )
+    models = [model for provider in edition.providers for model in provider.models]
+    rows = sum(len(rows) for model in models for rows in model.tiers.values())
+    title = f"price book {PriceBook.decode(data).version}"
+    size = f"{len(edition.providers)} providers, {len(models)} models, {rows} rows, {len(data) // 1024} KiB"
+    print(f"{title}: {size}; left out {skipped.total()}:", file=sys.stderr)
     for reason, count in skipped.most_common():
         print(f"  {count:5} {reason}", file=sys.stderr)
 
 
-def with_own_rows(edition: Any) -> Any:
-    """The edition with every table of data/*.toml on top, in the order of their names."""
-    from farthing.pricing.tables import apply, read
-
+def compiled(skipped: Counter[str]) -> Edition:
+    """The source with every table of data/*.toml on top, in the order of their names; counts what is left out."""
+    edition = Source(skipped).edition()
     for path in sorted(DATA.glob("*.toml")):
         edition = apply(edition, read(path.read_text("utf-8"), path.name))
+    if inexact := sum(_inexact(edition)):
+        skipped["prices that are not whole pico-dollars after a tier rule"] = inexact
     return edition
 
 
-def count_inexact(edition: Any, skipped: Counter[str]) -> None:
-    """Count the standard prices that a tier rule would make less than whole: there the tier has no price."""
-    from farthing.pricing.edition import STANDARD, scaled
-    from farthing.pricing.names import matches
-
-    providers = {provider.id: provider for provider in edition.providers}
+def _inexact(edition: Edition) -> Iterator[int]:
+    """How many standard prices each tier rule would make less than whole: there the tier has no price."""
     for rule in edition.tier_rules:
-        for model in providers[rule.provider].models:
+        sellers = (provider for provider in edition.providers if rule.provider in ("*", provider.id))
+        for model in (model for seller in sellers for model in seller.models):
             if any(matches(pattern, model.id.lower()) for pattern in rule.models):
                 for row in model.tiers.get(STANDARD, ()):
-                    for before, after in zip(row.bands, scaled(row.bands, rule.factor), strict=True):
-                        skipped["not whole pico-dollars after a tier rule"] += len(before.prices) - len(after.prices)
+                    after = scaled(row.bands, rule.factor)
+                    yield sum(len(band.prices) for band in row.bands) - sum(len(band.prices) for band in after)
 
 
 class Source:
     """Reads genai-prices into an edition, counting what is left out and why."""
 
     def __init__(self, skipped: Counter[str]) -> None:
-        from genai_prices import types
-        from genai_prices.data import providers
-
-        from farthing.pricing import edition, layers
-
-        self.types, self.providers, self.to, self.layers = types, providers, edition, layers
         self.skipped = skipped
 
-    def edition(self) -> Any:
-        providers = tuple(self.provider(provider) for provider in self.providers)
-        return self.to.Edition(as_of="", source=SOURCE, providers=providers)
+    def edition(self) -> Edition:
+        """Everything in the source that has a price per token."""
+        return Edition(as_of="", source=SOURCE, providers=tuple(self._provider(provider) for provider in providers))
 
-    def provider(self, provider: Any) -> Any:
-        models = (self.model(model) for model in provider.models)
-        return self.to.Provider(
+    def _provider(self, provider: types.Provider) -> Provider:
+        models = (self._model(model) for model in provider.models)
+        return Provider(
             id=provider.id,
             models=tuple(model for model in models if model),
-            serves=tuple(self.alternatives(provider.model_match)) if provider.model_match else (),
+            serves=tuple(alternatives(provider.model_match)) if provider.model_match else (),
             borrows=tuple(provider.fallback_model_providers or ()),
         )
 
-    def model(self, model: Any) -> Any:
-        conditions = model.prices if isinstance(model.prices, list) else [self.types.ConditionalPrice(prices=model.prices)]
-        if any(getattr(condition.prices, key, None) is not None for condition in conditions for key in UNSEEN):
+    def _model(self, model: types.ModelInfo) -> Model | None:
+        prices = model.prices if isinstance(model.prices, list) else [types.ConditionalPrice(prices=model.prices)]
+        if any(getattr(condition.prices, key, None) is not None for condition in prices for key in UNSEEN):
             self.skipped["models billed by what no meter counts (requests, messages, citations)"] += 1
             return None
-        standard = [row for condition in conditions if (row := self.row(condition.constraint, condition.prices))]
+        rows = (self._row(condition.constraint, condition.prices) for condition in prices)
+        standard = tuple(row for row in rows if any(band.prices for band in row.bands))
+        if model.id.endswith(":free") and not standard:
+            standard = (Row((Band(0, FREE),)),)
         if not standard:
             self.skipped["models without a price per token"] += 1
             return None
-        tiers = {self.to.STANDARD: tuple(standard)}
+        names = (name for name in alternatives(model.match) if name != model.id.lower())
+        return Model(model.id, {STANDARD: standard, **self._tiers(model, standard)}, tuple(dict.fromkeys(names)))
+
+    def _tiers(self, model: types.ModelInfo, standard: tuple[Row, ...]) -> dict[str, tuple[Row, ...]]:
+        """The other tiers: the standard rows, with the prices of each variant over theirs while it is valid."""
+        tiers: dict[str, tuple[Row, ...]] = {}
         for variant in reversed(model.price_variants or ()):
-            self.add_variant(tiers, variant)
-        names = (name for name in self.alternatives(model.match) if name != model.id.lower())
-        return self.to.Model(id=model.id, tiers=tiers, names=tuple(dict.fromkeys(names)))
+            ((key, value),) = variant.when.items()
+            tier = value if key == "service_tier" else TIERS.get((key, value))
+            if tier is None:
+                self.skipped[f"price variants by {key}"] += 1
+            elif tier != "default":
+                row = self._row(variant.constraint, variant.prices)
+                tiers[tier] = (*tiers.get(tier, ()), *overlays(standard, row))
+        return tiers
 
-    def add_variant(self, tiers: dict[str, Any], variant: Any) -> None:
-        """Add a tier's rows: the standard ones, while the variant is valid, with its prices over theirs."""
-        ((key, value),) = variant.when.items()
-        tier = value if key == "service_tier" else TIERS.get((key, value))
-        if tier is None:
-            self.skipped[f"price variants by {key}"] += 1
-            return
-        top = self.row(variant.constraint, variant.prices)
-        if top and tier != "default":
-            tiers[tier] = (*tiers.get(tier, ()), *self.layers.overlays(tiers[self.to.STANDARD], top))
+    def _row(
+        self, constraint: types.StartDateConstraint | types.TimeOfDateConstraint | None, prices: types.ModelPrice
+    ) -> Row:
+        bands = self._bands({key: value for key, value in vars(prices).items() if value is not None})
+        if isinstance(constraint, types.StartDateConstraint):
+            midnight = datetime.combine(constraint.start_date, time(), UTC)
+            return Row(bands, start=int(midnight.timestamp()) * 10**9)
+        if isinstance(constraint, types.TimeOfDateConstraint):
+            return Row(bands, windows=windows(constraint.start_time, constraint.end_time))
+        return Row(bands)
 
-    def row(self, constraint: Any, prices: Any) -> Any:
-        bands = self.bands({key: value for key, value in prices.__dict__.items() if value is not None})
-        if not any(band.prices for band in bands):
-            return None
-        if isinstance(constraint, self.types.StartDateConstraint):
-            moment = datetime.combine(constraint.start_date, time(), UTC)
-            return self.to.Row(bands, start=int(moment.timestamp()) * 10**9)
-        if isinstance(constraint, self.types.TimeOfDateConstraint):
-            return self.to.Row(bands, windows=self.windows(constraint.start_time, constraint.end_time))
-        return self.to.Row(bands)
-
-    def windows(self, start: time, end: time) -> tuple[Any, ...]:
-        first, last = (moment.hour * 60 + moment.minute for moment in (start, end))
-        spans = [(first, last)] if first < last else [(first, 1440), (0, last)]
-        return tuple(self.to.Window(127, begin, finish) for begin, finish in spans)
-
-    def bands(self, prices: dict[str, Any]) -> tuple[Any, ...]:
-        tiered = (price.tiers for price in prices.values() if isinstance(price, self.types.TieredPrices))
+    def _bands(self, prices: Mapping[str, Price]) -> tuple[Band, ...]:
+        tiered = (price.tiers for price in prices.values() if isinstance(price, types.TieredPrices))
         starts = sorted({0, *(tier.start for tiers in tiered for tier in tiers)})
-        return tuple(self.to.Band(start, dict(self.meters(prices, start))) for start in starts)
+        return tuple(Band(start, dict(self._meters(prices, start))) for start in starts)
 
-    def meters(self, prices: dict[str, Any], start: int) -> Iterator[tuple[str, int]]:
-        for key, price in sorted(prices.items(), key=lambda item: len(item[0])):
+    def _meters(self, prices: Mapping[str, Price], start: int) -> Iterator[tuple[str, int]]:
+        """Prices by meter above `start` input tokens; the more specific keys are the longer ones, and come last."""
+        for key in sorted(prices, key=len):
             if key not in METERS:
                 self.skipped[f"prices per {key}"] += start == 0
                 continue
-            amount = self.at(price, start) * (PER_KCOUNT if key.endswith("kcount") else PER_MTOK)
+            amount = price_above(prices[key], start) * (PER_KCOUNT if key.endswith("kcount") else PER_MTOK)
             if amount != amount.to_integral_value():
                 self.skipped["prices that are not whole pico-dollars"] += 1
                 continue
             for meter in METERS[key]:
                 yield meter, int(amount)
 
-    def at(self, price: Any, start: int) -> Decimal:
-        """The price of a request of just more than `start` input tokens."""
-        if not isinstance(price, self.types.TieredPrices):
-            return price
-        return next((tier.price for tier in reversed(price.tiers) if start >= tier.start), price.base)
 
-    def alternatives(self, clause: Any) -> Iterator[Any]:
-        """A match rule as alternatives, each one pattern or several that must all match."""
-        types = self.types
-        if isinstance(clause, types.ClauseOr):
-            for part in clause.or_:
-                yield from self.alternatives(part)
-        elif isinstance(clause, types.ClauseAnd):
+def price_above(price: Price, start: int) -> Decimal:
+    """The price of a request of just more than `start` input tokens."""
+    if isinstance(price, Decimal):
+        return price
+    return next((tier.price for tier in reversed(price.tiers) if start >= tier.start), price.base)
+
+
+def windows(start: time, end: time) -> tuple[Window, ...]:
+    """A daily interval in UTC, in two parts when it crosses midnight."""
+    if start.utcoffset() or end.utcoffset() or start.second or end.second:
+        raise ValueError(f"{SOURCE} has a window that is not in whole UTC minutes: {start} to {end}")
+    first, last = (moment.hour * 60 + moment.minute for moment in (start, end))
+    spans = [(first, last)] if first < last else [(first, 1440), (0, last)]
+    return tuple(Window(127, begin, finish) for begin, finish in spans)
+
+
+def alternatives(clause: types.MatchLogic) -> Iterator[Pattern]:
+    """A match rule as alternatives, each one pattern or several that must all match."""
+    match clause:
+        case types.ClauseOr(or_=parts):
+            for part in parts:
+                yield from alternatives(part)
+        case types.ClauseAnd(and_=parts):
             combined: list[tuple[str, ...]] = [()]
-            for part in clause.and_:
-                options = [(option,) if isinstance(option, str) else option for option in self.alternatives(part)]
+            for part in parts:
+                options = [(option,) if isinstance(option, str) else option for option in alternatives(part)]
                 combined = [(*before, *option) for before in combined for option in options]
             yield from combined
-        elif isinstance(clause, types.ClauseRegex):
-            yield f"/{clause.regex}/"
-        else:
-            yield self.wildcard(clause)
+        case types.ClauseRegex(regex=expression):
+            yield f"/{expression}/"
+        case types.ClauseEquals(equals=text):
+            yield wildcard(text, "{}")
+        case types.ClauseStartsWith(starts_with=text):
+            yield wildcard(text, "{}*")
+        case types.ClauseEndsWith(ends_with=text):
+            yield wildcard(text, "*{}")
+        case types.ClauseContains(contains=text):
+            yield wildcard(text, "*{}*")
+        case _:
+            raise TypeError(f"{SOURCE} has a match rule that is not known here: {clause!r}")
 
-    def wildcard(self, clause: Any) -> str:
-        match clause:
-            case self.types.ClauseEquals(equals=text):
-                pattern = text
-            case self.types.ClauseStartsWith(starts_with=text):
-                pattern = f"{text}*"
-            case self.types.ClauseEndsWith(ends_with=text):
-                pattern = f"*{text}"
-            case self.types.ClauseContains(contains=text):
-                pattern = f"*{text}*"
-            case _:
-                raise TypeError(f"{SOURCE} has a match rule that is not known here: {clause!r}")
-        if "*" in text or pattern[0] == "/" == pattern[-1]:
-            raise ValueError(f"{SOURCE} matches the text {text!r}, which our patterns cannot say")
-        return pattern.lower()
+
+def wildcard(text: str, form: str) -> str:
+    """The pattern for a text, which must not mean something else as a pattern."""
+    pattern = form.format(text).lower()
+    if "*" in text or pattern[0] == "/" == pattern[-1]:
+        raise ValueError(f"{SOURCE} matches the text {text!r}, which a pattern cannot say")
+    return pattern
 
 
 if __name__ == "__main__":
-    compile_book()
+    write_book()

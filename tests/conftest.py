@@ -9,15 +9,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
 from farthing.config import Ledger, Server, Settings, Upstream
 from farthing.schema import Entry
-from farthing.wiring import Running, running
 
-CHAT = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "Say hello."}]}
+if TYPE_CHECKING:
+    from farthing.wiring import Running
 
 
 class Answer(msgspec.Struct):
@@ -35,7 +36,7 @@ class Answer(msgspec.Struct):
 class Gateway:
     """A gateway running in a thread of its own."""
 
-    def __init__(self, running: Running, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, running: "Running", loop: asyncio.AbstractEventLoop) -> None:
         self.running = running
         self.loop = loop
         self.url = running.url
@@ -86,6 +87,8 @@ def serving(settings: Settings, environ: dict[str, str] | None = None) -> Iterat
     started: list[Gateway] = []
     failed: list[BaseException] = []
     ready, stop = threading.Event(), threading.Event()
+
+    from farthing.wiring import running  # not above: tests of the core need not load the shell
 
     async def serve() -> None:
         async with running(settings, environ or {}) as gateway:
@@ -193,11 +196,6 @@ def read_request(client: socket.socket) -> bytes:
     while len(body) < length:
         body += client.recv(65536)
     return head + b"\r\n\r\n" + body
-
-
-def http_answer(body: bytes, status: str = "200 OK", content_type: str = "application/json", extra: str = "") -> bytes:
-    head = f"HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n{extra}\r\n"
-    return head.encode() + body
 
 
 @pytest.fixture

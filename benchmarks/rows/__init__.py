@@ -7,9 +7,11 @@ from benchmarks.figures import Figure
 from benchmarks.rows.hits import hit_1k, hit_128k
 from benchmarks.rows.installing import install
 from benchmarks.rows.latency import added_p50
+from benchmarks.rows.ledger import ledger_entry
 from benchmarks.rows.memory import rss
 from benchmarks.rows.proxied import proxied_1k, proxied_128k
 from benchmarks.rows.relay import stream_chunk
+from benchmarks.rows.replaying import replay
 from benchmarks.rows.starting import start
 
 ROWS: dict[str, Callable[[Effort], list[Figure]]] = {
@@ -19,7 +21,9 @@ ROWS: dict[str, Callable[[Effort], list[Figure]]] = {
     "hit-128k": hit_128k,
     "added-p50": added_p50,
     "stream-chunk": stream_chunk,
+    "ledger-entry": ledger_entry,
     "start": start,
     "rss": rss,
+    "replay": replay,
     "install": install,
 }

@@ -9,6 +9,7 @@ FarthingError
 │   ├── Unauthorized       no key, or one that is not known                              401
 │   ├── UnknownEndpoint    no such path or method                                        404
 │   ├── UnknownModel       no upstream serves this model on this endpoint                404
+│   ├── UnknownCall        the ledger holds no such call                                 404
 │   └── TooLarge           the body or a header exceeds its limit                        413
 └── UpstreamError          the provider did not give a usable answer                     502 / exit 1
     ├── UpstreamUnreachable    refused, DNS, TLS, or reset before any answer             502
@@ -81,6 +82,11 @@ class UnknownEndpoint(RequestError):
 class UnknownModel(RequestError):
     status = 404
     code = "model_not_found"
+
+
+class UnknownCall(RequestError):
+    status = 404
+    code = "call_not_found"
 
 
 class TooLarge(RequestError):

@@ -72,12 +72,14 @@ class Question(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """How an upstream's answer ended, a sentence about it when it did not end well, and whether it was asked at all.
 
-    What was never `sent` cost nothing; what was sent and lost may have cost money.
+    What was never `sent` cost nothing; what was sent and lost may have cost money. `drained`: the caller had left, and
+    the rest was read for its meter.
     """
 
     ending: Ending
     detail: str = ""
     sent: bool = True
+    drained: bool = False
 
 
 class Upstream(Protocol):

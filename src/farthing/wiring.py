@@ -5,7 +5,7 @@ import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import msgspec
 
 from farthing import __version__
 from farthing.config import Settings, Upstream, resolve_secret
+from farthing.dashboard.app import create_app
+from farthing.dashboard.panel import Panel
 from farthing.gateway import Ask, Catalogue, Keyring, LookUp, Pipeline, ReplyCache, Settlement, Source
 from farthing.ledger.tally import Tally
 from farthing.ports import Clock, Journal, LedgerStore, ReplyStore
@@ -23,6 +25,9 @@ from farthing.schema import PICO_PER_USD, Caller, Endpoint, Entry, Policy, Route
 from farthing.server.asgi import ControlPlane
 from farthing.server.service import Limits, Service
 from farthing.stores.journal import FileJournal
+from farthing.stores.price_files import PriceArchive, current_book
+from farthing.stores.reply_cache import MemoryReplies, SqliteReplies
+from farthing.stores.sqlite_ledger import SqliteLedger
 
 ENDPOINTS: tuple[Endpoint, ...] = ("chat", "responses", "embeddings", "completions", "messages", "count_tokens")
 
@@ -143,6 +148,11 @@ def _models(policy: Policy, book: PriceBook, sources: Mapping[str, Source]) -> l
     return sorted(set(named + priced))
 
 
+def ledger_path(settings: Settings) -> Path:
+    """Where the ledger's own file is."""
+    return Path(settings.ledger.path) / "ledger.sqlite"
+
+
 class Running(msgspec.Struct):
     """A gateway that serves: where it listens, and the parts that others may read."""
 
@@ -162,46 +172,62 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     """
     clock = SystemClock()
     path = Path(settings.ledger.path)
-    book = open_book(settings)
-    archive_book(path, book)
+    book = current_book(settings.prices.overrides)
     policy = policy_of(settings)
     keyring = keyring_of(settings, environ)
-    sources = sources_of(settings, environ)
-    ledger = open_ledger(settings)
-    journal = FileJournal(path / "journal", ledger, sync=settings.ledger.sync)
+    archive = PriceArchive(path / "prices")
     tally = Tally()
-    levels = open_replies(settings)
-    pipeline = pipeline_of(
-        policy, sources, book, journal, clock, levels, authenticated=keyring.authenticates, observe=tally.add
-    )
-    panel = Panel(
-        ledger=ledger,
-        book=book,
-        tally=tally.rollups,
-        in_flight=lambda: list(pipeline.in_flight.values()),
-        not_ready=lambda: [failure for failure in (journal.failure, journal.store_failure) if failure],
-        version=__version__,
-        policy=policy.version,
-        allowed_hosts=settings.server.allowed_hosts,
-        clock=clock,
-    )
-    control = ControlPlane(create_app(panel), (settings.server.host, settings.server.port))
-    limits = Limits(settings.server.max_body, settings.server.max_header, settings.server.idle_timeout)
-    service = Service(pipeline, keyring, journal, clock, control, limits)
-    try:
-        port = await service.start(settings.server.host, settings.server.port)
-        gc.collect()
-        gc.freeze()  # what was built to serve stays; the collector need not look at it again
-        gc.set_threshold(50_000, 20, 50)
-        yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, tally)
-    finally:
-        await service.stop()
-        for source in sources.values():
-            await source.upstream.close()
-        journal.close()
+    async with AsyncExitStack() as stack:
+        ledger = SqliteLedger(ledger_path(settings))
+        stack.callback(ledger.close)
+        journal = FileJournal(path / "journal", ledger, sync=settings.ledger.sync)
+        stack.callback(journal.close)
+        archive.keep(book)
+        levels = _levels(settings)
         for level in levels:
-            level.close()
-        ledger.close()
+            stack.callback(level.close)
+        sources = sources_of(settings, environ)
+        for source in sources.values():
+            stack.push_async_callback(source.upstream.close)
+        pipeline = pipeline_of(
+            policy, sources, book, journal, clock, levels, authenticated=keyring.authenticates, observe=tally.add
+        )
+        panel = Panel(
+            ledger=ledger,
+            edition=archive.find,
+            tally=tally.rollups,
+            in_flight=lambda: list(pipeline.in_flight.values()),
+            journal_lag=lambda: journal.backlog,
+            not_ready=lambda: [failure for failure in (journal.failure, journal.store_failure) if failure],
+            clock=clock,
+            version=__version__,
+            policy=policy.version,
+            allowed_hosts=settings.server.allowed_hosts,
+        )
+        address = (settings.server.host, settings.server.port)
+        limits = Limits(settings.server.max_body, settings.server.max_header, settings.server.idle_timeout)
+        service = Service(pipeline, keyring, journal, clock, ControlPlane(create_app(panel), address), limits)
+        port = await service.start(*address)
+        stack.push_async_callback(service.stop)
+        _spare_the_collector()
+        yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, tally)
+
+
+def _levels(settings: Settings) -> list[ReplyStore]:
+    """The levels of the exact cache, fastest first; a level without room is left out."""
+    levels: list[ReplyStore] = []
+    if settings.cache.memory:
+        levels.append(MemoryReplies(settings.cache.memory))
+    if settings.cache.disk:
+        levels.append(SqliteReplies(Path(settings.ledger.path) / "cache.sqlite", settings.cache.disk))
+    return levels
+
+
+def _spare_the_collector() -> None:
+    """What was built to serve stays, and serving makes almost no cycles: let the collector look seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def serve(settings: Settings, environ: Mapping[str, str], announce: Callable[[Running], None]) -> None:

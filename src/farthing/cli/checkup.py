@@ -5,6 +5,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from datetime import date
 from errno import EADDRINUSE
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,8 @@ import msgspec
 from farthing.config import Loaded, Server, Settings, resolve_secret
 from farthing.config.secrets import references
 from farthing.errors import ConfigError
+from farthing.stores.price_files import current_book
+from farthing.stores.segments import verify_journal
 from farthing.wiring import upstreams_of
 
 OLDEST_PYTHON = (3, 11)
@@ -86,6 +89,36 @@ def ledger_directory(settings: Settings) -> Iterator[Finding]:
     hint = "" if state == "ok" else "Free some space, or set ledger.path to another disk."
     new = "" if directory.exists() else ", to be made"
     yield Finding("ledger directory", state, f"{directory}{new}; {free / 1024**3:.1f} GiB free", hint)
+
+
+def journal(settings: Settings) -> Iterator[Finding]:
+    """Whether every record of the journal is as it was written."""
+    directory = Path(settings.ledger.path) / "journal"
+    if not directory.is_dir():
+        yield Finding("journal", "ok", "none yet")
+        return
+    problems = verify_journal(directory)
+    if problems:
+        hint = "Restore it from a backup; `farthing ledger verify` says more."
+        yield Finding("journal", "failure", "\n".join(problems), hint)
+    else:
+        yield Finding("journal", "ok", "every record matches its checksum")
+
+
+def prices(settings: Settings, today: date) -> Iterator[Finding]:
+    """Whether the price book can be read, and how old it is."""
+    try:
+        book = current_book(settings.prices.overrides)
+    except ConfigError as error:
+        yield Finding("prices", "failure", error.message, error.hint)
+        return
+    days = (today - date.fromisoformat(book.edition.as_of)).days
+    detail = f"edition {book.version}, {days} days old"
+    if days > OLD_PRICES_DAYS:
+        hint = "Prices change monthly: update Farthing, or name newer rows in prices.overrides."
+        yield Finding("prices", "warning", detail, hint)
+    else:
+        yield Finding("prices", "ok", detail)
 
 
 def port(server: Server) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """`farthing doctor`: find out what is wrong with this installation."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import click
 import msgspec
@@ -49,6 +50,8 @@ def _findings(asked: Asked) -> Iterator[Finding]:
         return
     yield from checkup.configured(loaded)
     yield from checkup.ledger_directory(loaded.settings)
+    yield from checkup.journal(loaded.settings)
+    yield from checkup.prices(loaded.settings, datetime.now(UTC).date())
     yield from checkup.port(loaded.settings.server)
 
 

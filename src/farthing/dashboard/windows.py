@@ -11,14 +11,23 @@ from farthing.schema import HOUR
 Range = Literal["1h", "24h", "7d", "30d"]
 RANGES: tuple[Range, ...] = get_args(Range)
 
-MINUTE = HOUR // 60
-WEEK = 7 * 24 * HOUR
+SECOND = 10**9
+MINUTE = 60 * SECOND
+DAY = 24 * HOUR
+WEEK = 7 * DAY
 
-_SHAPES: dict[Range, tuple[int, int]] = {
-    "1h": (12, 5 * MINUTE),
-    "24h": (24, HOUR),
-    "7d": (28, 6 * HOUR),
-    "30d": (30, 24 * HOUR),
+
+class _Shape(msgspec.Struct, frozen=True):
+    steps: int
+    step: int
+    keep: int
+
+
+_SHAPES: dict[Range, _Shape] = {
+    "1h": _Shape(steps=12, step=5 * MINUTE, keep=2 * SECOND),
+    "24h": _Shape(steps=24, step=HOUR, keep=2 * SECOND),
+    "7d": _Shape(steps=28, step=6 * HOUR, keep=15 * SECOND),
+    "30d": _Shape(steps=30, step=DAY, keep=60 * SECOND),
 }
 
 
@@ -35,6 +44,11 @@ class Window(msgspec.Struct, frozen=True):
         """When each step begins, Unix ns."""
         return range(self.since, self.until, self.step)
 
+    @property
+    def hourly(self) -> bool:
+        """Whether its steps are made of whole hours, as roll-ups are."""
+        return self.step % HOUR == 0
+
     def a_week_before(self) -> "Window":
         """The same stretch, seven days earlier."""
         return msgspec.structs.replace(self, since=self.since - WEEK, until=self.until - WEEK)
@@ -47,17 +61,22 @@ def window(span: Range, now: int) -> Window:
     >>> len(day.starts), iso(day.since), iso(day.until)
     (24, '2023-11-13T23:00:00Z', '2023-11-14T23:00:00Z')
     """
-    steps, step = _SHAPES[span]
-    until = (now // step + 1) * step
-    return Window(span, until - steps * step, until, step)
+    shape = _SHAPES[span]
+    until = (now // shape.step + 1) * shape.step
+    return Window(span, until - shape.steps * shape.step, until, shape.step)
+
+
+def keep(span: Range) -> int:
+    """How long a reading of a range stays good enough to show again, in nanoseconds."""
+    return _SHAPES[span].keep
 
 
 def iso(instant: int) -> str:
-    """RFC 3339 in UTC; whole seconds where they are whole, milliseconds otherwise.
+    """RFC 3339 in UTC: whole seconds where they are whole, milliseconds otherwise.
 
     >>> iso(1_700_000_000_123_456_789)
     '2023-11-14T22:13:20.123Z'
     """
-    seconds, rest = divmod(instant, 10**9)
+    seconds, rest = divmod(instant, SECOND)
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{rest // 10**6:03d}Z" if rest else f"{text}Z"

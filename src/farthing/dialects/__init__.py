@@ -4,6 +4,7 @@ from farthing.dialects.answers import Reading, is_object, read
 from farthing.dialects.catalogue import model_body, models_body
 from farthing.dialects.endpoints import ENDPOINTS, endpoint_at
 from farthing.dialects.refusals import error_body, error_frame
+from farthing.dialects.rendering import render
 from farthing.dialects.requests import decode, encode
 from farthing.dialects.streams import StreamReader
 from farthing.schema import Dialect
@@ -22,4 +23,5 @@ __all__ = [
     "model_body",
     "models_body",
     "read",
+    "render",
 ]

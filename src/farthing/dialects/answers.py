@@ -79,20 +79,24 @@ def source_of(usage: Usage | None) -> UsageSource:
     return "none" if usage is None else "provider"
 
 
+def _unanswered(model: str | None, error: object) -> Reading:
+    """A body with status 200 that is no answer: an error in disguise, or nothing that makes sense."""
+    return Reading(model or None, error=GARBAGE if error is None else error_code(error))
+
+
 def _completion(call: Call, body: bytes) -> Reading:
     answer = wire.COMPLETION.decode(body)
-    answered = bytes(answer.data) if call.endpoint == "embeddings" else answer.choices
-    if answered is None or answered == b"":
-        return Reading(answer.model, error=GARBAGE if answer.error is None else error_code(answer.error))
-    usage, unknown = completion_usage(answer.reported, call.cache_ttl)
-    return Reading(
-        answer.model or None, answer.service_tier, usage, source_of(usage), answer.finish, unknown_usage=unknown
-    )
+    answered = answer.data is not wire.ABSENT if call.endpoint == "embeddings" else answer.choices is not None
+    if not answered:
+        return _unanswered(answer.model, answer.error)
+    usage, unknown, _ = completion_usage(answer.reported, call.cache_ttl)
+    error = "" if answer.error is None else error_code(answer.error)
+    return Reading(answer.model or None, answer.service_tier, usage, source_of(usage), answer.finish, error, unknown)
 
 
 def response_reading(call: Call, answer: wire.Response) -> Reading:
     """The facts of a response, whole or as a stream's last event carries it."""
-    usage, unknown = response_usage(answer.usage, answer.tool_usage, call.cache_ttl)
+    usage, unknown, _ = response_usage(answer.usage, answer.tool_usage, call.cache_ttl)
     failed = answer.error is not None or answer.status in _FAILED
     return Reading(
         answer.model or None,
@@ -107,42 +111,30 @@ def response_reading(call: Call, answer: wire.Response) -> Reading:
 
 def _response(call: Call, body: bytes) -> Reading:
     answer = wire.RESPONSE.decode(body)
-    if not bytes(answer.output):
-        return Reading(answer.model, error=GARBAGE if answer.error is None else error_code(answer.error))
+    if answer.output is wire.ABSENT:
+        return _unanswered(answer.model, answer.error)
     return response_reading(call, answer)
-
-
-def tier_of(reported: object) -> str | None:
-    """The tier a message was served at, which Anthropic says inside its usage; fast mode has its own price."""
-    if not isinstance(reported, dict):
-        return None
-    if reported.get("speed") == "fast":
-        return "fast"
-    tier = reported.get("service_tier")
-    return tier if isinstance(tier, str) else None
 
 
 def _message(_: Call, body: bytes) -> Reading:
     answer = wire.MESSAGE.decode(body)
-    if not bytes(answer.content):
-        return Reading(answer.model, error=GARBAGE if answer.error is None else error_code(answer.error))
-    usage, unknown = messages_usage(answer.usage)
-    return Reading(
-        answer.model or None, tier_of(answer.usage), usage, source_of(usage), answer.stop_reason, unknown_usage=unknown
-    )
+    if answer.content is wire.ABSENT:
+        return _unanswered(answer.model, answer.error)
+    usage, unknown, tier = messages_usage(answer.usage)
+    return Reading(answer.model or None, tier, usage, source_of(usage), answer.stop_reason, unknown_usage=unknown)
 
 
 def _token_count(call: Call, body: bytes) -> Reading:
     answer = wire.MESSAGE.decode(body)
     if answer.input_tokens is None:
-        return Reading(error=GARBAGE if answer.error is None else error_code(answer.error))
+        return _unanswered(None, answer.error)
     return Reading(call.model, None, Usage(), "provider")
 
 
 def _listing(_: Call, body: bytes) -> Reading:
     answer = wire.LISTING.decode(body)
-    if answer.id is None and not bytes(answer.data):
-        return Reading(error=GARBAGE if answer.error is None else error_code(answer.error))
+    if answer.id is None and answer.data is wire.ABSENT:
+        return _unanswered(None, answer.error)
     return Reading(answer.id, None, Usage(), "provider")
 
 

@@ -20,7 +20,7 @@ def relayed_tokens(endpoint: Endpoint, frames: Iterable[bytes]) -> tuple[int, in
     hidden: list[str] = []
     for chunk in frames:
         for frame in sse.split(chunk):
-            _, data = sse.parse(frame)
+            data = sse.data_of(frame)
             for reasoning, text in _pieces(endpoint, data):
                 (hidden if reasoning else visible).append(text)
     return estimate_tokens("".join(visible)), estimate_tokens("".join(hidden))

@@ -5,7 +5,7 @@ has arrived may be half a CRLF, so it ends nothing until the next byte shows whi
 """
 
 import re
-from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 _BREAK: Final = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
@@ -24,35 +24,75 @@ def whole(data: bytes | bytearray, start: int = 0) -> int:
     return end
 
 
-def split(data: bytes) -> Iterator[bytes]:
+class Framer:
+    """Cuts arriving bytes at the ends of frames. `rest` is what has arrived of a frame that is not yet complete.
+
+    A frame longer than `limit` bytes is no frame: the stream is then `endless`, and nothing more comes of it.
+    """
+
+    __slots__ = ("_limit", "endless", "rest")
+
+    def __init__(self, limit: int) -> None:
+        self.rest = bytearray()
+        self.endless = False
+        self._limit = limit
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The complete frames of all that has arrived and was not yet returned."""
+        if self.endless:
+            return b""
+        rest = self.rest
+        start = max(0, len(rest) - 3)
+        rest += chunk
+        end = whole(rest, start)
+        frames = bytes(rest[:end])
+        del rest[:end]
+        if len(rest) > self._limit:
+            self.endless = True
+            rest.clear()
+        return frames
+
+
+def split(data: bytes) -> list[bytes]:
     """The frames of `data`, each with its blank line; what follows the last blank line comes last, if anything.
 
-    >>> list(split(b"data: 1\\n\\n: hello\\r\\n\\r\\ndata: 2"))
+    >>> split(b"data: 1\\n\\n: hello\\r\\n\\r\\ndata: 2")
     [b'data: 1\\n\\n', b': hello\\r\\n\\r\\n', b'data: 2']
     """
-    start = 0
-    for found in _BREAK.finditer(data):
-        yield data[start : found.end()]
-        start = found.end()
-    if start < len(data):
-        yield data[start:]
+    if b"\r" not in data:
+        *frames, rest = data.split(b"\n\n")
+        frames = [frame + b"\n\n" for frame in frames]
+    else:
+        ends = [0, *(found.end() for found in _BREAK.finditer(data))]
+        frames = [data[start:end] for start, end in pairwise(ends)]
+        rest = data[ends[-1] :]
+    return [*frames, rest] if rest else frames
 
 
-def parse(frame: bytes) -> tuple[bytes, bytes | None]:
-    """A frame's event name and its data (several data lines joined by LF); data is `None` when it has none.
+def closing(data: bytes) -> tuple[bytes, bytes]:
+    """The last two frames of `data`, which ends in a blank line; the first is empty when there is only one."""
+    if b"\r" in data:
+        frames = [b"", b"", *split(data)]
+        return frames[-2], frames[-1]
+    parts = data.rsplit(b"\n\n", 3)
+    last = parts[-2] + b"\n\n" if len(parts) > 1 else b""
+    return parts[-3] + b"\n\n" if len(parts) > 2 else b"", last
 
-    >>> parse(b"event: ping\\ndata: {}\\n\\n"), parse(b": keep-alive\\n\\n")
-    ((b'ping', b'{}'), (b'', None))
+
+def data_of(frame: bytes) -> bytes | None:
+    """What a frame says, several data lines joined by LF; `None` when it has none, like a comment.
+
+    >>> data_of(b"event: ping\\ndata: {}\\n\\n"), data_of(b": keep-alive\\n\\n")
+    (b'{}', None)
     """
-    event = b""
-    data: list[bytes] = []
+    if frame.startswith(b"data: ") and frame.count(b"\n") == 2 and frame.endswith(b"\n\n") and b"\r" not in frame:
+        return frame[6:-2]
+    said: list[bytes] = []
     for line in frame.removeprefix(_BOM).splitlines():
         name, _, value = line.partition(b":")
         if name == b"data":
-            data.append(value.removeprefix(b" "))
-        elif name == b"event":
-            event = value.removeprefix(b" ")
-    return event, b"\n".join(data) if data else None
+            said.append(value.removeprefix(b" "))
+    return b"\n".join(said) if said else None
 
 
 def frame(data: bytes, event: str = "") -> bytes:

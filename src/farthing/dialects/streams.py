@@ -4,10 +4,10 @@ from typing import Final
 
 import msgspec
 
-from farthing.dialects import sse
+from farthing.dialects import sse, wire
 from farthing.dialects.answers import GARBAGE, Reading, is_object, read
 from farthing.dialects.relayed import relayed_tokens
-from farthing.dialects.watches import EVERY_FRAME, watch_over
+from farthing.dialects.watches import watch_over
 from farthing.prompts.estimate import estimate_input
 from farthing.schema import Call, Usage
 
@@ -18,7 +18,7 @@ SAMPLE: Final = 64 * 1024
 """How much of a stream is kept at least, in bytes, to estimate its tokens from should it end without its usage."""
 
 _FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n")
-_NULL_USAGE: Final = b',"usage":null'
+_FRAME_STARTS: Final = (b"data:", b"event:", b":")
 _OPTED_BY_STREAM_OPTIONS: Final = ("chat", "completions")
 
 
@@ -32,39 +32,40 @@ class StreamReader:
     """
 
     __slots__ = (
-        "_call", "_doubtful", "_ended", "_garbled", "_keep", "_kept", "_limit", "_marks", "_plain", "_rest", "_size", "_strips",
-        "_told_at", "_watch", "opened",
+        "_call", "_doubtful", "_ended", "_framer", "_keep", "_kept", "_limit", "_marks", "_plain", "_silent", "_size",
+        "_strips", "_told_at", "_watch", "opened",
     )  # fmt: skip
 
     def __init__(self, call: Call, keep: int, *, running_usage: bool = False) -> None:
         self.opened = False
         self._call = call
+        self._framer = sse.Framer(MAX_FRAME)
         self._watch = watch_over(call, running_usage)
         self._marks = self._watch.marks
         self._strips = call.endpoint in _OPTED_BY_STREAM_OPTIONS and not call.wants_usage
-        self._rest = bytearray()
-        self._doubtful = bytearray()
+        self._doubtful = b""
         self._kept: list[bytes] = []
         self._keep = keep
         self._limit = max(keep, SAMPLE)
         self._size = 0
         self._told_at = 0
-        self._garbled = False
         self._ended = False
+        self._silent = False
         self._plain: Reading | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether the stream said that it is over; a stop reason for every choice will do once the upstream has ended."""
+        """Whether the stream said that it is over; after its end, having a stop reason for every choice will do."""
         return self._watch.finished or (self._ended and self._watch.stopped)
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes as they arrive; what may be forwarded now."""
-        if self._rest or not chunk.endswith(_FRAME_ENDS):
-            chunk = self._whole_frames(chunk)
+        framer = self._framer
+        if framer.rest or framer.endless or not chunk.endswith(_FRAME_ENDS):
+            chunk = framer.feed(chunk)
             if not chunk:
                 return b""
-        seen = chunk.replace(_NULL_USAGE, b"")
+        seen = chunk.replace(wire.NULL_USAGE, b"")
         if self._strips:
             chunk = seen
         for mark in self._marks:
@@ -96,35 +97,14 @@ class StreamReader:
             return self._plain
         watch = self._watch
         reading = watch.reading()
-        if self._garbled or not watch.valid:
-            return msgspec.structs.replace(reading, error=reading.error or GARBAGE)
+        if not watch.valid or self._framer.endless:
+            reading = msgspec.structs.replace(reading, error=reading.error or GARBAGE)
         if watch.told and (self.finished or self._told_at == self._size):
             return reading
-        return self._estimated(reading)
-
-    def _whole_frames(self, chunk: bytes) -> bytes:
-        """The complete frames of what has arrived; an incomplete one waits for its end."""
-        if self._garbled:
-            return b""
-        rest = self._rest
-        start = max(0, len(rest) - 3)
-        rest += chunk
-        end = sse.whole(rest, start)
-        frames = bytes(rest[:end])
-        del rest[:end]
-        self._refuse_if_endless(rest)
-        return frames
-
-    def _refuse_if_endless(self, waiting: bytearray) -> None:
-        if len(waiting) > MAX_FRAME:
-            self._garbled = True
-            self._marks = EVERY_FRAME
-            waiting.clear()
+        return self._estimated(reading) if watch.valid or self._silent else reading
 
     def _inspected(self, chunk: bytes) -> bytes:
         """What may be forwarded of a chunk in which some frame may carry facts."""
-        if self._garbled:
-            return b""
         out: list[bytes] = []
         position = self._size
         for frame in sse.split(chunk):
@@ -133,47 +113,49 @@ class StreamReader:
             position += len(out[-1])
             if self._watch.told != told:
                 self._told_at = position
-        self._marks = EVERY_FRAME if self._garbled else self._watch.marks
+        self._marks = self._watch.marks
         return b"".join(out)
 
     def _shown(self, frame: bytes) -> bytes:
         """Show one frame to the watch, if it may carry facts; what may be forwarded."""
         watch = self._watch
-        seen = frame.replace(_NULL_USAGE, b"")
+        seen = frame.replace(wire.NULL_USAGE, b"")
         if not any(mark in seen for mark in watch.marks):
             return frame
-        _, data = sse.parse(frame)
+        data = sse.data_of(frame)
         out = frame if data is None else watch.see(frame, data)
         if not watch.valid:
             return frame if sse.is_comment(frame) else self._doubted(out)
         if self._doubtful:
-            out = bytes(self._doubtful) + out
-            self._doubtful.clear()
+            out, self._doubtful = self._doubtful + out, b""
         self.opened = self.opened or (data is not None and out != b"")
         return out
 
     def _doubted(self, frame: bytes) -> bytes:
         """Hold back a frame that means nothing, until one that does shows that this is a stream after all."""
         self._doubtful += frame
-        self._refuse_if_endless(self._doubtful)
+        self._framer.endless = len(self._doubtful) > MAX_FRAME
         return b""
 
     def _settle_rest(self) -> None:
         """Deal with what no blank line followed: a last frame without one, or a plain answer; a fragment is dropped."""
+        if self._ended:
+            return
         self._ended = True
-        rest, doubtful = bytes(self._rest), bytes(self._doubtful)
-        self._doubtful.clear()
-        self._rest.clear()
+        rest = bytes(self._framer.rest)
+        self._framer.rest.clear()
         watch = self._watch
-        _, data = sse.parse(rest)
+        self._silent = not watch.valid and not self._doubtful and (not rest or rest.startswith(_FRAME_STARTS))
+        data = sse.data_of(rest)
         if data is not None and (data == sse.DONE or is_object(data)):
             told = watch.told
-            out = watch.see(sse.completed(rest), data)
-            if watch.valid and doubtful + out:
-                watch.tail.insert(0, doubtful + out)
+            frame = sse.completed(rest)
+            out = watch.see(frame.replace(wire.NULL_USAGE, b"") if self._strips else frame, data)
+            if watch.valid and self._doubtful + out:
+                watch.tail.insert(0, self._doubtful + out)
             self._told_at = self._size if watch.told != told else -1
-        if not watch.valid and doubtful + rest:
-            self._settle_plain(doubtful + rest)
+        if not watch.valid and self._doubtful + rest:
+            self._settle_plain(self._doubtful + rest)
 
     def _settle_plain(self, body: bytes) -> None:
         """Some providers answer a stream with plain JSON, mostly when they refuse it."""
@@ -188,8 +170,8 @@ class StreamReader:
         visible, hidden = relayed_tokens(self._call.endpoint, [*self._kept, *self._watch.tail])
         if kept and self._size > kept:
             visible, hidden = visible * self._size // kept, hidden * self._size // kept
-        if reading.error and not visible and not hidden:
-            return reading
+        if reading.error and self._watch.valid and not visible and not hidden:
+            return reading  # refused before anything was said
         told = reading.usage or Usage(input=estimate_input(self._call))
         usage = msgspec.structs.replace(told, output=max(visible, told.output), reasoning=max(hidden, told.reasoning))
         return msgspec.structs.replace(reading, usage=usage, usage_source="estimated")

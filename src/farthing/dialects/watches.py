@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from farthing.dialects import sse, wire
-from farthing.dialects.answers import Reading, error_code, response_reading, source_of, tier_of
+from farthing.dialects.answers import Reading, error_code, response_reading, source_of
 from farthing.dialects.usage import completion_usage, merged, messages_usage
 from farthing.schema import Call
 
@@ -66,7 +66,7 @@ class CompletionWatch:
         self._tier: str | None = None
         self._finish: str | None = None
         self._error = ""
-        self._reported: object = None
+        self._reported = b""
 
     @property
     def marks(self) -> Marks:
@@ -86,15 +86,17 @@ class CompletionWatch:
         self._finish = chunk.finish or self._finish
         self._choices_left -= chunk.stops
         self.stopped = self._choices_left <= 0
-        if chunk.error is not None and not chunk.choices:
+        if chunk.error is not None:
             self._error = error_code(chunk.error)
-            return self._hold(frame)
-        if chunk.reported is None:
+            if not chunk.choices:
+                return self._hold(frame)
+        reported = chunk.reported
+        if not reported:
             return self._release(frame)
-        self._reported = chunk.reported
+        self._reported = reported
         self.told += 1
         if chunk.choices:
-            return self._release(_without_usage(data) if self._running else frame)
+            return self._release(_without(reported, frame, data) if self._running else frame)
         return self._hold(frame) if self._call.wants_usage else b""
 
     def _hold(self, frame: bytes) -> bytes:
@@ -112,11 +114,15 @@ class CompletionWatch:
         return frames
 
     def reading(self) -> Reading:
-        usage, unknown = completion_usage(self._reported, self._call.cache_ttl)
+        usage, unknown, _ = completion_usage(self._reported, self._call.cache_ttl)
         return Reading(self._model, self._tier, usage, source_of(usage), self._finish, self._error, unknown)
 
 
-def _without_usage(data: bytes) -> bytes:
+def _without(reported: bytes, frame: bytes, data: bytes) -> bytes:
+    """A frame without its usage."""
+    member = b',"usage":' + reported
+    if frame.count(member) == 1:
+        return frame.replace(member, b"")
     members = wire.MEMBERS.decode(data)
     members.pop("usage", None)
     return sse.frame(msgspec.json.encode(members))
@@ -193,7 +199,7 @@ class MessageWatch:
         self._model: str | None = None
         self._finish: str | None = None
         self._error = ""
-        self._reported: dict[str, object] | None = None
+        self._reported = b""
 
     @property
     def marks(self) -> Marks:
@@ -218,8 +224,7 @@ class MessageWatch:
         elif event.type == "message_delta":
             if event.delta is not None:
                 self._finish = event.delta.stop_reason or self._finish
-            self.told += event.usage is not None
-            self._report(event.usage)
+            self.told += self._report(event.usage)
         elif event.type == "message_stop":
             self.finished = True
             return True
@@ -229,15 +234,19 @@ class MessageWatch:
             return True
         return False
 
-    def _report(self, usage: object) -> None:
-        if isinstance(usage, dict):
-            self._reported = merged(self._reported or {}, usage)
+    def _report(self, usage: msgspec.Raw) -> bool:
+        """Take a cumulative report; whether there was one."""
+        try:
+            later = wire.OBJECT.decode(usage)
+        except wire.NOT_JSON:
+            return False
+        earlier = wire.OBJECT.decode(self._reported) if self._reported else {}
+        self._reported = msgspec.json.encode(merged(earlier, later))
+        return True
 
     def reading(self) -> Reading:
-        usage, unknown = messages_usage(self._reported)
-        return Reading(
-            self._model, tier_of(self._reported), usage, source_of(usage), self._finish, self._error, unknown
-        )
+        usage, unknown, tier = messages_usage(self._reported)
+        return Reading(self._model, tier, usage, source_of(usage), self._finish, self._error, unknown)
 
 
 def watch_over(call: Call, running_usage: bool) -> Watch:

@@ -1,16 +1,20 @@
 """What Farthing reads of an answer, by family: typed, partial, and blind to everything else."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+
+ABSENT: Final = msgspec.Raw()
+"""The value of a member that was not there."""
+_NOTHING: Final = (b"", b"null")
 
 
 class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-class _Groq(msgspec.Struct):
-    usage: object = None
+class _Groq(msgspec.Struct, gc=False):
+    usage: msgspec.Raw = ABSENT
 
 
 class Completion(msgspec.Struct):
@@ -19,15 +23,18 @@ class Completion(msgspec.Struct):
     model: str | None = None
     service_tier: str | None = None
     choices: list[_Choice] | None = None
-    data: msgspec.Raw = msgspec.Raw()
-    usage: object = None
+    data: msgspec.Raw = ABSENT
+    usage: msgspec.Raw = ABSENT
     x_groq: _Groq | None = None
     error: object = None
 
     @property
-    def reported(self) -> object:
-        """The usage object, wherever this provider puts it."""
-        return self.x_groq.usage if self.usage is None and self.x_groq is not None else self.usage
+    def reported(self) -> bytes:
+        """The usage object, wherever this provider puts it; empty when there is none."""
+        reported = bytes(self.usage)
+        if reported in _NOTHING and self.x_groq is not None:
+            reported = bytes(self.x_groq.usage)
+        return b"" if reported == b"null" else reported
 
     @property
     def stops(self) -> int:
@@ -52,9 +59,9 @@ class Response(msgspec.Struct):
     service_tier: str | None = None
     status: str | None = None
     incomplete_details: _Incomplete | None = None
-    output: msgspec.Raw = msgspec.Raw()
-    usage: object = None
-    tool_usage: object = None
+    output: msgspec.Raw = ABSENT
+    usage: msgspec.Raw = ABSENT
+    tool_usage: msgspec.Raw = ABSENT
     error: object = None
 
     @property
@@ -79,9 +86,9 @@ class Message(msgspec.Struct):
     type: str = ""
     model: str | None = None
     stop_reason: str | None = None
-    content: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = ABSENT
     input_tokens: object = None
-    usage: object = None
+    usage: msgspec.Raw = ABSENT
     error: object = None
 
 
@@ -95,7 +102,7 @@ class MessageEvent(msgspec.Struct):
     type: str = ""
     message: Message | None = None
     delta: _Stop | None = None
-    usage: object = None
+    usage: msgspec.Raw = ABSENT
     error: object = None
 
 
@@ -103,7 +110,7 @@ class Listing(msgspec.Struct):
     """A list of models, or one of them."""
 
     id: str | None = None
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = ABSENT
     error: object = None
 
 
@@ -114,7 +121,12 @@ MESSAGE: Final = msgspec.json.Decoder(Message)
 MESSAGE_EVENT: Final = msgspec.json.Decoder(MessageEvent)
 LISTING: Final = msgspec.json.Decoder(Listing)
 MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 ANY: Final = msgspec.json.Decoder()
+
+NULL_USAGE: Final = b',"usage":null'
+"""A member that a stream's chunks carry when its usage was asked for. Quotes inside JSON strings are always escaped,
+so these bytes are this member wherever they stand, and can be cut out of a chunk without parsing it."""
 
 NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises when the bytes are not the JSON that was hoped for."""

@@ -67,6 +67,8 @@ class Ask:
             ended=ended,
             first_byte=relay.first_byte,
         )
+        if outcome.drained:
+            exchange = exchange.noting("disconnect", "drained")
         return msgspec.structs.replace(
             exchange.noting("route", route.upstream, model=route.served_as or call.model),
             attempts=(*exchange.attempts, attempt),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from math import log2
 from typing import TypeVar
 
-from farthing.schema import HOUR, METERS, CacheState, Entry, Histogram, Rollup, Sums, Usage
+from farthing.schema import HOUR, METERS, Cell, Entry, Histogram, Rollup, Sums, Usage
 
 FREQUENT_METERS = ("input", "cache_read", "output", "reasoning")
 OTHER_METERS = tuple(meter for meter in METERS if meter not in FREQUENT_METERS)
@@ -143,10 +143,6 @@ def first_price(entry: Entry) -> bool:
     return any(decision.lever == "rerate" and decision.facts.get("before", 0) is None for decision in entry.decisions)
 
 
-Cell = tuple[int, str, str, str, str, str, str, str, str, CacheState, int, bool]
-"""An hour and one value of each dimension, in the order of `Rollup`."""
-
-
 class Tally:
     """Adds entries up by hour and dimension.
 
@@ -164,7 +160,7 @@ class Tally:
     def add(self, entry: Entry) -> None:
         """Add one entry."""
         cell = (
-            entry.at // HOUR, entry.tenant, entry.team, entry.key, entry.feature, entry.endpoint,
+            entry.at - entry.at % HOUR, entry.tenant, entry.team, entry.key, entry.feature, entry.endpoint,
             entry.served or entry.model, entry.upstream, entry.provider, entry.cache, entry.status // 100,
             entry.simulated,
         )  # fmt: skip
@@ -176,10 +172,7 @@ class Tally:
     def merge(self, rollups: Iterable[Rollup]) -> None:
         """Add what was summed elsewhere."""
         for rollup in rollups:
-            cell = (
-                rollup.hour // HOUR, rollup.tenant, rollup.team, rollup.key, rollup.feature, rollup.endpoint,
-                rollup.model, rollup.upstream, rollup.provider, rollup.cache, rollup.status, rollup.simulated,
-            )  # fmt: skip
+            cell = rollup.cell
             into = self._cells.get(cell)
             if into is None:
                 into = self._cells[cell] = Accumulator()
@@ -187,10 +180,7 @@ class Tally:
 
     def rollups(self) -> list[Rollup]:
         """Every hour and combination of dimensions seen, with its sums, by hour."""
-        return [
-            Rollup(cell[0] * HOUR, *cell[1:], sums=into.sums())
-            for cell, into in sorted(self._cells.items(), key=lambda item: item[0])
-        ]
+        return [Rollup(*cell, sums=into.sums()) for cell, into in sorted(self._cells.items(), key=lambda item: item[0])]
 
     def totals(self) -> Sums:
         """The sum of everything added."""

@@ -1,33 +1,56 @@
 """What must be true of every ledger."""
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import msgspec
 
-from farthing.schema import Entry
+from farthing.ledger.tally import Tally
+from farthing.schema import Entry, Rollup
 
 
 def verify(entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield a sentence for every rule that a ledger's entries, in the order taken, break.
+    """Yield a sentence for every rule that a ledger's entries, by arrival, break.
 
-    An id appears once. Costs are negative in corrections only. Token counts are never
-    negative. What a call was saved, by lever, is what it would have cost less what it cost. The attempts of an exchange
-    are 0, or 1 and those after it; exactly the last has not been superseded. A correction follows what it corrects.
+    An id appears once. Costs are negative in corrections only. Token counts are never negative. What a call was saved,
+    by lever, is what it would have cost less what it cost. The attempts of an exchange are 0, or 1 and those after it;
+    exactly the last has not been superseded. A correction comes after what it corrects. The entries of an exchange
+    share their arrival, so no more than one instant's are held in memory.
     """
-    attempts: dict[str, list[Entry]] = {}
+    for _, instant in groupby(entries, key=lambda entry: entry.at):
+        yield from _instant(list(instant))
+
+
+def verify_rollups(entries: Iterable[Entry], rollups: Iterable[Rollup]) -> Iterator[str]:
+    """Yield a sentence for every roll-up that differs from the sums of its hour's entries, all of which are given."""
+    tally = Tally()
+    for entry in entries:
+        tally.add(entry)
+    stored = Tally()
+    stored.merge(rollups)
+    expected = {rollup.cell: rollup.sums for rollup in tally.rollups()}
+    found = {rollup.cell: rollup.sums for rollup in stored.rollups()}
+    for cell in expected.keys() | found.keys():
+        if expected.get(cell) != found.get(cell):
+            yield f"The roll-up of {', '.join(map(str, cell))} is not the sum of its entries."
+
+
+def _instant(entries: list[Entry]) -> Iterator[str]:
+    """The rules that entries of one instant can break."""
+    exchanges: dict[str, list[Entry]] = {}
     ids: set[str] = set()
     for entry in entries:
         if entry.id in ids:
             yield f"Entry {entry.id} is there twice."
+            continue
         ids.add(entry.id)
         yield from _own(entry)
-        if entry.corrects:
-            if entry.corrects not in ids:
-                yield f"Entry {entry.id} corrects {entry.corrects}, which is not there."
-        else:
-            attempts.setdefault(entry.group, []).append(entry)
-    for group in attempts.values():
-        yield from _exchange(group)
+        if not entry.corrects:
+            exchanges.setdefault(entry.group, []).append(entry)
+        elif entry.corrects not in ids:
+            yield f"Entry {entry.id} corrects {entry.corrects}, which does not come before it."
+    for attempts in exchanges.values():
+        yield from _exchange(attempts)
 
 
 def _own(entry: Entry) -> Iterator[str]:

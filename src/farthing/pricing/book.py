@@ -1,6 +1,7 @@
 """PriceBook: one edition of the prices, and the price of anything in it at any instant."""
 
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from hashlib import blake2s
 
@@ -14,6 +15,8 @@ from farthing.schema import FEE_METERS, METERS
 
 _STANDARD_NAMES = frozenset(("", "default", "auto", "on_demand", "standard", "standard_only"))
 _MEMORY = 10_000
+_DAY = 86_400 * 10**9
+_EPOCH = date(1970, 1, 1).toordinal()
 _UNKNOWN = Tariff(())
 
 
@@ -62,6 +65,10 @@ class PriceBook:
         edition = apply(self.edition, read(toml_text, source))
         return PriceBook(edition, _version(edition.as_of, edition.encode()))
 
+    def age(self, at: int) -> int:
+        """Whole days from the book's date to an instant (Unix ns)."""
+        return at // _DAY - (date.fromisoformat(self.edition.as_of).toordinal() - _EPOCH)
+
     def tariff(self, provider: str, model: str, tier: str | None) -> Tariff:
         """The tariff of a model at a tier as its provider names it; without terms when either is unknown."""
         key = (provider, model, tier)
@@ -74,9 +81,12 @@ class PriceBook:
         return known
 
     def models(self, provider: str) -> list[str]:
-        """The ids of the models that a provider has prices for."""
-        known = self._providers.get(provider)
-        return [model.id for model in known.models] if known else []
+        """The ids of the models that a provider has prices for, its own first; none when it is not known."""
+        home = self._providers.get(provider.lower())
+        if home is None:
+            return []
+        lent = (model.id for lender in home.borrows for model in self._providers[lender].models)
+        return [*(model.id for model in home.models), *self.models(home.like), *lent]
 
     def rows(self, pattern: str = "*") -> Iterator[PriceRow]:
         """Every price of the models whose id, name, or "provider/id" fits a pattern, as it is charged."""
@@ -84,7 +94,9 @@ class PriceBook:
         for provider in self.edition.providers:
             for model in provider.models:
                 spellings = (model.id.lower(), f"{provider.id}/{model.id}".lower())
-                if any(matches(wanted, name) for name in spellings) or any(matches(name, wanted) for name in model.names):
+                if any(matches(wanted, name) for name in spellings) or any(
+                    matches(name, wanted) for name in model.names
+                ):
                     yield from self._rows_of(Found(provider, provider, model, Ratio(), borrowed=False))
 
     def _resolve(self, provider: str, model: str, tier: str | None) -> Tariff:
@@ -95,7 +107,7 @@ class PriceBook:
         for tier in tiers_of(self.edition, found):
             for term in reversed(tariff_of(self.edition, found, tier).terms):
                 for sheet in reversed(term.sheets):
-                    yield from _price_rows(found, tier, term, sheet)
+                    yield from _price_rows(found, tier, term, sheet, self.edition.source)
 
 
 def tier_name(tier: str | None) -> str:
@@ -120,7 +132,7 @@ def _version(as_of: str, data: bytes) -> str:
     return f"{as_of}+{blake2s(data, digest_size=4).hexdigest()}"
 
 
-def _price_rows(found: Found, tier: str, term: Term, sheet: Sheet) -> Iterator[PriceRow]:
+def _price_rows(found: Found, tier: str, term: Term, sheet: Sheet, source: str) -> Iterator[PriceRow]:
     for meter, price in zip(METERS, sheet.units, strict=True):
         if price is not None:
             fee = meter in FEE_METERS
@@ -135,5 +147,5 @@ def _price_rows(found: Found, tier: str, term: Term, sheet: Sheet) -> Iterator[P
                 start=term.start or None,
                 until=None if term.until == FOREVER else term.until,
                 windows=term.windows,
-                source=term.source,
+                source=term.source or source,
             )

@@ -1,5 +1,6 @@
 """Cells: typed access to one TOML table, with errors that name file, table, key and the nearest valid name."""
 
+import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
@@ -9,14 +10,16 @@ from farthing.errors import ConfigError
 from farthing.pricing.edition import Ratio, Window
 from farthing.schema import PICO_PER_USD
 
-pico_per_token = PICO_PER_USD // 10**6
+PICO_PER_TOKEN = PICO_PER_USD // 10**6
 """A price of 1 USD per million tokens, in pico-dollars per token."""
 
-pico_per_use = PICO_PER_USD // 10**3
+PICO_PER_USE = PICO_PER_USD // 10**3
 """A price of 1 USD per thousand uses, in pico-dollars per use."""
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _EVERY_DAY = (1 << len(_DAYS)) - 1
+_DAY = 24 * 60
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 
 
 class Cells:
@@ -47,6 +50,7 @@ class Cells:
             self.known("key", key, keys)
 
     def has(self, key: str) -> bool:
+        """Whether the table says anything under a key."""
         return key in self._data
 
     def tables(self, key: str) -> Iterator["Cells"]:
@@ -61,23 +65,31 @@ class Cells:
             yield Cells(place, item)
 
     def text(self, key: str, default: str | None = None) -> str:
+        """A text, which may only be left out or empty when there is a default."""
         value = self._data.get(key, default)
         if not isinstance(value, str) or (not value and default is None):
-            raise self.error(f"needs '{key}' as text, not {value!r}", f"Set {key} = \"...\".")
+            raise self.error(f"needs '{key}' as text, not {value!r}", f'Set {key} = "...".')
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts, which may be left out."""
         value = self._data.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
             raise self.error(f"needs '{key}' as a list of texts, not {value!r}", f'Set {key} = ["...", "..."].')
         return tuple(value)
 
+    def patterns(self, key: str) -> tuple[str, ...]:
+        """A list of names of models, in lower case: exact, with wildcards, or `/a regular expression/` as it is."""
+        return tuple(self._pattern(key, text) for text in self.texts(key))
+
     def one_of(self, key: str, names: Collection[str]) -> str:
+        """A text that must be one of `names`."""
         value = self.text(key)
         self.known(key, value, names)
         return value
 
     def count(self, key: str) -> int:
+        """A whole number, 1 or more."""
         value = self._data.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.error(f"needs '{key}' as a whole number above 0, not {value!r}", f"Set {key} = 1000.")
@@ -102,7 +114,9 @@ class Cells:
             over, _, under = str(value).partition("/")
             (a, b), (c, d) = Decimal(over).as_integer_ratio(), Decimal(under or 1).as_integer_ratio()
         except (InvalidOperation, OverflowError, ValueError) as error:
-            raise self.error(f"needs '{key}' as a number or a fraction, not {value!r}", f'Set {key} = "1/2".') from error
+            raise self.error(
+                f"needs '{key}' as a number or a fraction, not {value!r}", f'Set {key} = "1/2".'
+            ) from error
         if a < 0 or c <= 0:
             raise self.error(f"key '{key}' is {value}, not a factor of 0 or more", f'Set {key} = "1/2".')
         return Ratio(a * d, b * c)
@@ -128,12 +142,26 @@ class Cells:
         return str(value)
 
     def windows(self, hours: str, days: str) -> tuple[Window, ...]:
-        """Daily windows from ["01:00-04:00", ...] (UTC) and ["mon-fri", ...]; none when neither is given."""
+        """Windows from spans of hours in UTC ("01:00-04:00") and days ("mon-fri"); none when neither is given.
+
+        A span that crosses midnight belongs to the day it begins on.
+        """
         mask = sum(1 << day for day in {day for span in self.texts(days) for day in self._days(days, span)})
-        spans = [part for span in self.texts(hours) for part in self._hours(hours, span)]
-        if not spans and not mask:
+        if not mask and not self.has(hours):
             return ()
-        return tuple(Window(mask or _EVERY_DAY, start, end) for start, end in spans or [(0, 1440)])
+        spans = [self._hours(hours, span) for span in self.texts(hours) or ["00:00-24:00"]]
+        return tuple(window for start, end in spans for window in _windows(mask or _EVERY_DAY, start, end))
+
+    def _pattern(self, key: str, text: str) -> str:
+        if not text[0] == "/" == text[-1]:
+            return text.lower()
+        try:
+            re.compile(text[1:-1])
+        except re.error as error:
+            raise self.error(
+                f"key '{key}' has {text!r}, which is no regular expression: {error}", "Correct it."
+            ) from error
+        return text
 
     def _decimal(self, key: str) -> Decimal:
         value = self._data.get(key)
@@ -152,11 +180,18 @@ class Cells:
         start, end = _DAYS.index(first), _DAYS.index(last if dash else first)
         return [(start + step) % 7 for step in range((end - start) % 7 + 1)]
 
-    def _hours(self, key: str, span: str) -> list[tuple[int, int]]:
-        first, _, last = span.partition("-")
-        try:
-            start, end = time.fromisoformat(first.strip()), time.fromisoformat(last.strip().replace("24:00", "00:00"))
-        except ValueError as error:
-            raise self.error(f"key '{key}' has {span!r}, not a span of hours", f'Set {key} = ["01:00-04:00"].') from error
-        begin, finish = start.hour * 60 + start.minute, (end.hour * 60 + end.minute) or 1440
-        return [(begin, finish)] if begin < finish else [(begin, 1440), (0, finish)]
+    def _hours(self, key: str, span: str) -> tuple[int, int]:
+        parts = _HOURS.fullmatch(span)
+        if parts is None:
+            raise self.error(f"key '{key}' has {span!r}, not a span of hours", f'Set {key} = ["01:00-04:00"].')
+        first, last = ((int(hour) * 60 + int(minute)) for hour, minute in (parts.group(1, 2), parts.group(3, 4)))
+        if first == last or last > _DAY:
+            raise self.error(f"key '{key}' has {span!r}, which is no time", f'Set {key} = ["01:00-04:00"].')
+        return first, last
+
+
+def _windows(days: int, start: int, end: int) -> tuple[Window, ...]:
+    if start < end:
+        return (Window(days, start, end),)
+    next_days = (days << 1 | days >> len(_DAYS) - 1) & _EVERY_DAY
+    return tuple(window for window in (Window(days, start, _DAY), Window(next_days, 0, end)) if window.end)

@@ -50,9 +50,7 @@ def _common(these: tuple[Window, ...], those: tuple[Window, ...]) -> tuple[Windo
 
 
 def _without_hidden(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    return tuple(
-        row for place, row in enumerate(rows) if not any(_hides(later, row) for later in rows[place + 1 :])
-    )
+    return tuple(row for place, row in enumerate(rows) if not any(_hides(later, row) for later in rows[place + 1 :]))
 
 
 def _hides(later: Row, row: Row) -> bool:

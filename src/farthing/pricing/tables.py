@@ -1,13 +1,13 @@
 """Price tables: rows of prices as people write them in TOML, read strictly and laid over an edition."""
 
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import msgspec
 
 from farthing.errors import ConfigError
-from farthing.pricing.cells import Cells, pico_per_token, pico_per_use
+from farthing.pricing.cells import PICO_PER_TOKEN, PICO_PER_USE, Cells
 from farthing.pricing.edition import (
     STANDARD,
     Band,
@@ -21,7 +21,7 @@ from farthing.pricing.edition import (
 )
 from farthing.pricing.hosting import price_per_token
 from farthing.pricing.layers import layered
-from farthing.schema import FEE_METERS, METERS
+from farthing.schema import FEE_METERS, METERS, PICO_PER_USD
 
 T = TypeVar("T")
 
@@ -82,9 +82,7 @@ def apply(edition: Edition, tables: Tables) -> Edition:
     """
     providers = {provider.id: provider for provider in edition.providers}
     for provider in tables.providers:
-        before = providers.get(provider.id)
-        kept = before.models if before else ()
-        providers[provider.id] = msgspec.structs.replace(provider, models=kept)
+        providers[provider.id] = _redeclared(providers.get(provider.id), provider)
     _check_references(tables, providers)
     for price in tables.prices:
         providers[price.provider] = _with_price(providers[price.provider], price)
@@ -97,8 +95,21 @@ def apply(edition: Edition, tables: Tables) -> Edition:
     )
 
 
+def _redeclared(before: Provider | None, now: Provider) -> Provider:
+    if before is None:
+        return now
+    return Provider(
+        id=now.id,
+        models=before.models,
+        serves=now.serves or before.serves,
+        like=now.like or before.like,
+        factor=now.factor if now.like else before.factor,
+        borrows=now.borrows or before.borrows,
+    )
+
+
 def _with_price(provider: Provider, price: Price) -> Provider:
-    known = next((model for model in provider.models if model.id == price.model), None)
+    known = next((model for model in provider.models if model.id.lower() == price.model.lower()), None)
     if known is None:
         model = Model(price.model, {price.tier: (price.row,)}, price.names)
         return msgspec.structs.replace(provider, models=(model, *provider.models))
@@ -133,9 +144,13 @@ def _each(top: Cells, kind: str, build: Callable[[Cells], T]) -> tuple[T, ...]:
 
 def _provider(table: Cells) -> Provider:
     table.only("id", "like", "factor", "borrows", "names", *_ABOUT)
+    if table.has("factor") and not table.has("like"):
+        raise table.error(
+            "has a factor, but of nobody's prices", 'Name the provider whose prices it scales: like = "openai".'
+        )
     return Provider(
         id=table.text("id").lower(),
-        serves=table.texts("names"),
+        serves=table.patterns("names"),
         like=table.text("like", "").lower(),
         factor=table.ratio("factor", Ratio()),
         borrows=tuple(name.lower() for name in table.texts("borrows")),
@@ -153,15 +168,14 @@ def _price(table: Cells) -> Price:
         windows=table.windows("hours", "days"),
         source=_source(table),
     )
-    _check_bands(table, row.bands)
-    names = tuple(name.lower() for name in table.texts("names"))
-    return Price(table.place, provider, model, names, table.text("tier", STANDARD).lower(), row)
+    _check_order(table, row)
+    return Price(table.place, provider, model, table.patterns("names"), table.text("tier", STANDARD).lower(), row)
 
 
 def _base_prices(table: Cells) -> dict[str, int]:
     prices = _prices(table, METERS)
     if table.has("hourly") or table.has("tokens_per_hour"):
-        spread = price_per_token(table.money("hourly", 10**12), table.count("tokens_per_hour"))
+        spread = price_per_token(table.money("hourly", PICO_PER_USD), table.count("tokens_per_hour"))
         prices = {**dict.fromkeys(_SPREAD_METERS, spread), **prices}
     if not prices and not table.has("above"):
         raise table.error("has no price", "Give at least one meter a price: " + ", ".join(METERS) + ".")
@@ -175,23 +189,25 @@ def _band(table: Cells) -> Band:
 
 def _prices(table: Cells, meters: Iterable[str]) -> dict[str, int]:
     return {
-        meter: table.money(meter, pico_per_use if meter in FEE_METERS else pico_per_token)
+        meter: table.money(meter, PICO_PER_USE if meter in FEE_METERS else PICO_PER_TOKEN)
         for meter in meters
         if table.has(meter)
     }
 
 
-def _check_bands(table: Cells, bands: Sequence[Band]) -> None:
-    starts = [band.above for band in bands]
+def _check_order(table: Cells, row: Row) -> None:
+    starts = [band.above for band in row.bands]
     if starts != sorted(set(starts)):
         raise table.error("has bands out of order", "List [[price.above]] by ascending tokens, each once.")
+    if row.start is not None and row.until is not None and row.start >= row.until:
+        raise table.error("ends before it begins", "Let 'until' be later than 'from'.")
 
 
 def _tier_rule(table: Cells) -> TierRule:
     table.only("provider", "tier", "factor", "models", *_ABOUT)
     return TierRule(
         table.text("provider").lower(), table.text("tier").lower(), table.ratio("factor"),
-        table.texts("models") or ("*",), _source(table),
+        table.patterns("models") or ("*",), _source(table),
     )  # fmt: skip
 
 
@@ -199,7 +215,7 @@ def _meter_rule(table: Cells) -> MeterRule:
     table.only("provider", "meter", "of", "factor", "models", *_ABOUT)
     return MeterRule(
         table.text("provider").lower(), table.one_of("meter", METERS), table.one_of("of", METERS),
-        table.ratio("factor"), table.texts("models") or ("*",), _source(table),
+        table.ratio("factor"), table.patterns("models") or ("*",), _source(table),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from farthing.pricing.edition import STANDARD, Band, Edition, MeterRule, Row, TierRule, Window, scaled
+from farthing.pricing.layers import layered
 from farthing.pricing.names import Found, matches
 from farthing.schema import CACHE_WRITE_METERS, METERS
 
@@ -67,8 +68,9 @@ def tiers_of(edition: Edition, found: Found) -> list[str]:
 def _rows(edition: Edition, found: Found, tier: str) -> tuple[Row, ...]:
     rows = found.model.tiers.get(STANDARD, ())
     if tier != STANDARD:
-        own = () if found.borrowed else found.model.tiers.get(tier, ())
-        rows = (*_ruled(edition, found, tier, rows), *own)
+        rows = tuple(_ruled(edition, found, tier, rows))
+        for row in () if found.borrowed else found.model.tiers.get(tier, ()):
+            rows = layered(rows, row)
     return tuple(_scaled(row, found) for row in rows)
 
 
@@ -109,7 +111,5 @@ def _sheet(band: Band, rules: tuple[MeterRule, ...]) -> Sheet:
                 prices[rule.meter] = price
     units = tuple(prices.get(meter) for meter in METERS)
     plain = prices.get("input")
-    uncached = tuple(
-        plain if meter in _CACHE_METERS else unit for meter, unit in zip(METERS, units, strict=True)
-    )
+    uncached = tuple(plain if meter in _CACHE_METERS else unit for meter, unit in zip(METERS, units, strict=True))
     return Sheet(band.above, units, uncached)

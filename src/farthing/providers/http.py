@@ -83,7 +83,7 @@ class HttpUpstream:
             connection.divert(drained)
             with contextlib.suppress(asyncio.CancelledError):
                 outcome = await drained
-                return outcome if outcome.ending != "complete" else Outcome("complete", "drained")
+                return msgspec.structs.replace(outcome, drained=True)
         connection.fail(Outcome("disconnected"))
         return Outcome("disconnected", "the caller left before the answer was complete")
 

@@ -2,26 +2,16 @@
 
 import asyncio
 
+from farthing import dialects
 from farthing.ports import Outcome, Question, Sink
 from farthing.schema import Endpoint, Headers
 from farthing.simulation import wire
 
-_ENDPOINTS: dict[str, Endpoint] = {
-    "/chat/completions": "chat",
-    "/responses": "responses",
-    "/embeddings": "embeddings",
-    "/completions": "completions",
-    "/messages": "messages",
-    "/messages/count_tokens": "count_tokens",
-}
 
-
-def endpoint_at(question: Question) -> Endpoint | None:
-    """The endpoint a question is for, `None` when there is none at its path and method."""
-    path = question.path.partition("?")[0]
-    if question.method == "POST":
-        return _ENDPOINTS.get(path)
-    return "models" if question.method == "GET" and path.startswith("/models") else None
+def simulated_endpoint(question: Question) -> Endpoint | None:
+    """The endpoint a question is for, `None` when no simulation answers at its path and method."""
+    endpoint = dialects.endpoint_at(question.method, f"/v1{question.path.partition('?')[0]}")
+    return None if endpoint == "other" else endpoint
 
 
 def json_headers(by: bytes) -> Headers:

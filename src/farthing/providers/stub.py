@@ -10,7 +10,7 @@ import random
 import msgspec
 
 from farthing.ports import Outcome, Question, Sink
-from farthing.providers.pouring import Tap, endpoint_at, json_headers, pour, refuse, sse_headers
+from farthing.providers.pouring import Tap, json_headers, pour, refuse, simulated_endpoint, sse_headers
 from farthing.schema import Endpoint
 from farthing.simulation import openai_answers, wire
 from farthing.simulation.answers import TOKENS_PER_FRAME, Answer
@@ -92,7 +92,7 @@ class StubUpstream:
         """There is nothing to close."""
 
     async def _answer(self, question: Question, sink: Sink) -> Outcome:
-        endpoint = endpoint_at(question)
+        endpoint = simulated_endpoint(question)
         if endpoint is None:
             return refuse(sink, "chat", 404, f"The stub has no {question.method} {question.path}.", _HEADERS)
         if endpoint == "models":

@@ -21,9 +21,9 @@ class RouteTable:
         self._memo: dict[tuple[str, str], Route] = {}
 
     def choose(self, call: Call) -> Route:
-        """The first route whose pattern matches the call's model and whose upstream serves its endpoint.
+        """The route of a call: by its model's exact name, else by the upstream that the name begins with
+        ("groq/llama-4": the prefix chooses, and is taken off before asking), else by the longest pattern that fits.
 
-        A model may name its upstream ("groq/llama-4"): the prefix chooses, and is taken off before asking.
         Raises UnknownModel, with the nearest name that is served.
         """
         found = self._memo.get((call.endpoint, call.model))
@@ -39,15 +39,21 @@ class RouteTable:
         return sorted({route.model for route in self._routes if "*" not in route.model})
 
     def _find(self, call: Call) -> Route:
-        for route, pattern in zip(self._routes, self._patterns, strict=True):
-            if call.endpoint in route.endpoints and pattern.fullmatch(call.model):
+        upstream, _, rest = call.model.partition("/")
+        for route, pattern in self._fitting(call):
+            if "*" not in route.model and pattern.fullmatch(call.model):
                 return route
-        upstream, slash, rest = call.model.partition("/")
-        if slash and rest:
-            for route in self._routes:
-                if route.upstream == upstream and call.endpoint in route.endpoints and route.model == "*":
-                    return Route(call.model, upstream, route.endpoints, served_as=rest, cache=route.cache)
+        for route, pattern in self._fitting(call):
+            if route.upstream == upstream and pattern.fullmatch(rest):
+                return Route(call.model, upstream, route.endpoints, route.served_as or rest, route.cache)
+        for route, pattern in self._fitting(call):
+            if pattern.fullmatch(call.model):
+                return route
         raise self._unknown(call)
+
+    def _fitting(self, call: Call) -> list[tuple[Route, re.Pattern[str]]]:
+        pairs = zip(self._routes, self._patterns, strict=True)
+        return [(route, pattern) for route, pattern in pairs if call.endpoint in route.endpoints]
 
     def _unknown(self, call: Call) -> UnknownModel:
         elsewhere = [r for r, p in zip(self._routes, self._patterns, strict=True) if p.fullmatch(call.model)]

@@ -6,7 +6,7 @@ from farthing.schema.exchange import Attempt, Decision, Exchange, Fact
 from farthing.schema.money import PICO_PER_USD, Charge, usd
 from farthing.schema.policy import Policy, Route, SharingRules
 from farthing.schema.reply import Ending, Reply
-from farthing.schema.rollup import DIMENSIONS, HOUR, Histogram, Rollup, Sums
+from farthing.schema.rollup import DIMENSIONS, HOUR, Cell, Histogram, Rollup, Sums
 from farthing.schema.traffic import OFFSETS_END, Recorded, read_recorded, write_recorded
 from farthing.schema.usage import CACHE_WRITE_METERS, FEE_METERS, METERS, Usage, UsageSource
 from farthing.schema.wire import Headers
@@ -23,6 +23,7 @@ __all__ = [
     "CacheState",
     "Call",
     "Caller",
+    "Cell",
     "Charge",
     "Decision",
     "Dialect",

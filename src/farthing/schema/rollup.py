@@ -85,6 +85,10 @@ class Sums(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.cost * 1000 // self.calls if self.calls else None
 
 
+Cell = tuple[int, str, str, str, str, str, str, str, str, CacheState, int, bool]
+"""The hour and every dimension of a roll-up, in order: no two roll-ups share one."""
+
+
 class Rollup(msgspec.Struct, frozen=True, omit_defaults=True):
     """The `sums` of the entries of one hour that share every dimension.
 
@@ -105,6 +109,14 @@ class Rollup(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int = 0
     simulated: bool = False
     sums: Sums = Sums()
+
+    @property
+    def cell(self) -> Cell:
+        """The hour and every dimension."""
+        return (
+            self.hour, self.tenant, self.team, self.key, self.feature, self.endpoint, self.model, self.upstream,
+            self.provider, self.cache, self.status, self.simulated,
+        )  # fmt: skip
 
 
 DIMENSIONS: tuple[str, ...] = Rollup.__struct_fields__[1:-1]

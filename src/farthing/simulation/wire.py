@@ -26,7 +26,7 @@ def plain(endpoint: Endpoint, answer: Answer) -> bytes:
             return anthropic_answers.token_count(answer.usage.input_tokens if answer.usage else 0)
         case "completions":
             return openai_answers.completion(answer)
-        case "models":
+        case "models" | "other":
             return openai_answers.models([answer.model], answer.mark)
 
 

@@ -14,27 +14,19 @@ WIDTH = 20
 """Digits of a number: enough for any 64-bit integer and its sign."""
 
 
-class Rows(msgspec.Struct, frozen=True):
-    """The three parameters `texts`, `numbers` and `documents` that `SELECT`s built here read."""
-
-    texts: str
-    numbers: bytes
-    documents: bytes
-
-    def parameters(self) -> dict[str, str | bytes]:
-        """The rows as named SQL parameters."""
-        return {"texts": self.texts, "numbers": self.numbers, "documents": self.documents}
-
-
-def pack(texts: Sequence[str], numbers: Sequence[int], documents: Sequence[bytes]) -> Rows:
-    """Rows of a text, a number and a document each."""
+def pack(texts: Sequence[str], numbers: Sequence[int], documents: Sequence[bytes]) -> dict[str, str | bytes]:
+    """The parameters of a statement that selects from `SOURCE`: a text, a number and a document to a row."""
     packed = []
     offset = 1
     for number, document in zip(numbers, documents, strict=True):
         length = len(document)
         packed.append(b"%20d%20d%20d" % (number, offset, length))
         offset += length
-    return Rows(msgspec.json.encode(texts).decode(), b"".join(packed), b"".join(documents))
+    return {
+        "texts": msgspec.json.encode(texts).decode(),
+        "numbers": b"".join(packed),
+        "documents": b"".join(documents),
+    }
 
 
 def _number(column: int) -> str:

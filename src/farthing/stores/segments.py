@@ -8,6 +8,7 @@ out of order breaks the chain at that very line.
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from zlib import crc32
 
@@ -29,7 +30,7 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class Tail(msgspec.Struct, frozen=True):
-    """Where a journal ends: `path` is its last segment and `size` the bytes of it that hold.
+    """The end of the sound part of a segment, which is `size` bytes long.
 
     `next` is the number that the next record gets, and `chain` the checksum it continues.
     """
@@ -40,20 +41,18 @@ class Tail(msgspec.Struct, frozen=True):
     chain: int
 
 
-class Damage(LedgerError):
-    """A line that breaks the chain. `offset` is where it begins in its segment, in bytes."""
-
-    def __init__(self, path: Path, line: int, offset: int, detail: str) -> None:
-        super().__init__(
-            f"The journal is damaged: {path.name}, line {line} (byte {offset}): {detail}.",
-            hint=f"Restore {path} from a backup; or give up what follows with `truncate -s {offset} {path}`.",
-        )
-        self.offset = offset
+def damaged(path: Path, offset: int, detail: str) -> LedgerError:
+    """The error of a segment that cannot be trusted from byte `offset` on."""
+    line = path.read_bytes()[:offset].count(b"\n") + 1
+    return LedgerError(
+        f"The journal is damaged: {path.name}, line {line} (byte {offset}): {detail}.",
+        hint=f"Restore {path} from a backup; or give up what follows there with `truncate -s {offset} {path}`.",
+    )
 
 
-def checksummed(line: bytes, chain: int) -> bytes:
-    """A line of a segment, given the checksum of `line` continued from the record before."""
-    return b"%08x %b\n" % (chain, line)
+def checksummed(text: bytes, chain: int) -> bytes:
+    """A line of a segment, given the checksum of `text` continued from the record before."""
+    return b"%08x %b\n" % (chain, text)
 
 
 def segment_path(directory: Path, number: int) -> Path:
@@ -98,17 +97,18 @@ def sync_directory(directory: Path) -> None:
 
 
 def read_header(path: Path) -> Header | None:
-    """The header of a segment; `None` when its creation was cut short. Raises `Damage`."""
+    """The header of a segment; `None` when its creation was cut short.
+
+    Raises `LedgerError` when it is damaged, or of a later format.
+    """
     with path.open("rb") as file:
         line = file.readline()
-        rest = file.read(1)
-    if not line.endswith(b"\n"):
-        return None
+        more = file.read(1)
     text = line[PREFIX:-1]
     if line != checksummed(text, crc32(text)):
-        if not rest:
-            return None
-        raise Damage(path, 1, 0, "the header does not match its checksum")
+        if more:
+            raise damaged(path, 0, "the header does not match its checksum")
+        return None
     header = msgspec.json.decode(text, type=Header)
     if header.format != FORMAT:
         raise LedgerError(
@@ -119,26 +119,20 @@ def read_header(path: Path) -> Header | None:
 
 
 def read_records(path: Path, header: Header) -> Iterator[tuple[bytes, int]]:
-    """The JSON of each record of a segment, with its checksum; ends before an unfinished last line.
-
-    Raises `Damage` at a line that breaks the chain.
-    """
+    """The JSON of each record of a segment, with its checksum, up to the first line that breaks the chain."""
     chain = header.chain
     with path.open("rb", buffering=1 << 18) as file:
-        offset = len(file.readline())
-        for number, line in enumerate(file, start=2):
+        file.readline()
+        for line in file:
             text = line[PREFIX:-1]
             chain = crc32(text, chain)
             if line != b"%08x %b\n" % (chain, text):
-                if not line.endswith(b"\n"):
-                    return
-                raise Damage(path, number, offset, "the record does not match its checksum")
-            offset += len(line)
+                return
             yield text, chain
 
 
 def read_journal(directory: Path, position: int) -> Iterator[tuple[int, bytes]]:
-    """The number and JSON of each record from `position` on, as far as they are written. Raises `LedgerError`."""
+    """The number and JSON of each record from `position` on, up to the first line that breaks the chain."""
     for path, header in needed_segments(directory, position):
         for number, (text, _) in enumerate(read_records(path, header), start=header.first):
             if number >= position:
@@ -150,13 +144,12 @@ def needed_segments(directory: Path, position: int) -> list[tuple[Path, Header]]
     found: list[tuple[Path, Header]] = []
     for path in reversed(list_segments(directory)):
         header = read_header(path)
-        if header is None:
-            if found:
-                raise Damage(path, 1, 0, "the header is unfinished, yet another segment follows")
-            continue
-        found.append((path, header))
-        if header.first <= position:
-            break
+        if header is not None:
+            found.append((path, header))
+            if header.first <= position:
+                break
+        elif found:
+            raise damaged(path, 0, "the header is unfinished, yet another segment follows")
     return found[::-1]
 
 
@@ -164,8 +157,8 @@ def delete_drained(directory: Path, position: int) -> None:
     """Delete the segments whose records all come before `position`, except the last segment. Raises `LedgerError`."""
     paths = list_segments(directory)
     if len(paths) > 1:
-        needed = needed_segments(directory, position)
-        for path in paths[: paths.index(needed[0][0])] if needed else ():
+        oldest_needed = needed_segments(directory, position)[0][0]
+        for path in paths[: paths.index(oldest_needed)]:
             path.unlink()
 
 
@@ -173,55 +166,53 @@ def recover(directory: Path, position: int) -> tuple[Tail | None, int]:
     """Where the journal ends, once what a crash left unfinished at its end is cut off; and how many bytes were cut.
 
     Checks every segment that holds records from `position` (the store's) on; `None` when there is none to go on with.
-    What is cut is kept beside the segment in a file named `.cut`. Raises `Damage` when a broken line is followed by
-    sound ones, and `LedgerError` when records are missing.
+    What is cut is kept beside the segment in a file named `.cut`. Raises `LedgerError` when sound records follow a
+    broken one, or when records from `position` on are missing.
     """
-    _drop_unfinished_segment(directory)
+    paths = list_segments(directory)
+    if paths and read_header(paths[-1]) is None:
+        paths[-1].unlink()
     needed = needed_segments(directory, position)
     if not needed:
         return None, 0
-    expected = needed[0][1]
-    if expected.first > position:
+    if needed[0][1].first > position:
         raise LedgerError(
-            f"Records {position} to {expected.first - 1} are in neither the ledger nor the journal in {directory}.",
+            f"Records {position} to {needed[0][1].first - 1} are in neither the ledger nor the journal in {directory}.",
             hint="Restore the missing segments, or the ledger, from a backup.",
         )
-    cut = 0
-    tail = None
-    for index, (path, header) in enumerate(needed):
-        if (header.first, header.chain) != (expected.first, expected.chain):
-            raise Damage(path, 1, 0, f"it does not continue the segment before, which ends at record {expected.first}")
-        last = index == len(needed) - 1
-        if last:
-            cut = _cut_unfinished(path, header)
-        tail = _end(path, header)
-        if not last and tail.size < path.stat().st_size:
-            raise Damage(path, tail.next - header.first + 2, tail.size, "the line is unfinished, yet a segment follows")
-        expected = Header(FORMAT, tail.next, tail.chain)
-    return tail, cut
+    tail: Tail | None = None
+    for path, header in needed:
+        _require_joined(tail, path, header)
+        tail = sound_part(path, header)
+    assert tail is not None
+    return tail, _cut_unfinished(tail)
 
 
 def verify_journal(directory: Path) -> list[str]:
-    """What is wrong with any segment in a directory, in sentences; empty when all are sound."""
+    """What is wrong with any segment in a directory, in sentences; empty when all are sound.
+
+    An unfinished last line is not wrong: it is being written, or is cut off when the journal is next opened.
+    """
     problems = []
-    expected: Header | None = None
+    tail: Tail | None = None
     for path in list_segments(directory):
         try:
             header = read_header(path)
             if header is None:
                 continue
-            if expected is not None and header != expected:
-                problems.append(f"{path.name} does not continue the segment before, which ends at {expected.first}.")
-            tail = _end(path, header)
-            expected = Header(FORMAT, tail.next, tail.chain)
+            _require_joined(tail, path, header)
         except LedgerError as error:
             problems.append(error.message)
-            expected = None
+            tail = None
+        else:
+            tail = sound_part(path, header)
+    if tail is not None and b"\n" in _rest(tail):
+        problems.append(_broken(tail).message)
     return problems
 
 
-def _end(path: Path, header: Header) -> Tail:
-    """Where a segment's sound records end. Raises `Damage`."""
+def sound_part(path: Path, header: Header) -> Tail:
+    """A segment up to the first line that breaks the chain."""
     with path.open("rb") as file:
         size = len(file.readline())
     number, chain = header.first, header.chain
@@ -231,41 +222,47 @@ def _end(path: Path, header: Header) -> Tail:
     return Tail(path, size, number, chain)
 
 
-def _drop_unfinished_segment(directory: Path) -> None:
-    paths = list_segments(directory)
-    if paths and read_header(paths[-1]) is None:
-        paths[-1].unlink()
+def _rest(tail: Tail) -> bytes:
+    """What follows the sound part of a segment."""
+    with tail.path.open("rb") as file:
+        file.seek(tail.size)
+        return file.read()
 
 
-def _cut_unfinished(path: Path, header: Header) -> int:
-    """Cut off what follows the last sound record, unless sound records follow it too; how many bytes went."""
-    try:
-        size = _end(path, header).size
-    except Damage as damage:
-        if _sound_line_after(path, damage.offset):
-            raise
-        size = damage.offset
-    cut = path.stat().st_size - size
-    if cut:
-        with path.open("r+b") as file:
-            file.seek(size)
-            path.with_suffix(".cut").write_bytes(file.read())
-            file.truncate(size)
+def _broken(tail: Tail) -> LedgerError:
+    return damaged(tail.path, tail.size, "the record does not match its checksum")
+
+
+def _require_joined(before: Tail | None, path: Path, header: Header) -> None:
+    """Raise `LedgerError` unless a segment goes on where the one before it ends."""
+    if before is None:
+        return
+    if _rest(before):
+        raise _broken(before)
+    if (header.first, header.chain) != (before.next, before.chain):
+        raise damaged(path, 0, f"it does not continue {before.path.name}, which ends before record {before.next}")
+
+
+def _cut_unfinished(tail: Tail) -> int:
+    """Cut off what follows the sound part of the last segment, unless it holds sound records; how many bytes went."""
+    rest = _rest(tail)
+    if rest:
+        if _holds_sound_record(rest):
+            raise _broken(tail)
+        tail.path.with_suffix(".cut").write_bytes(rest)
+        with tail.path.open("r+b") as file:
+            file.truncate(tail.size)
             os.fdatasync(file.fileno())
-    return cut
+    return len(rest)
 
 
-def _sound_line_after(path: Path, offset: int) -> bool:
-    """Whether any line after the one at `offset` continues the checksum written on the line before it."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        before = file.readline()
-        for line in file:
-            try:
-                chain = crc32(line[PREFIX:-1], int(before[: PREFIX - 1], 16))
-            except ValueError:
-                chain = -1
-            if chain >= 0 and line == checksummed(line[PREFIX:-1], chain):
-                return True
-            before = line
+def _holds_sound_record(rest: bytes) -> bool:
+    """Whether any line continues the checksum written on the line before it."""
+    for before, line in pairwise(rest.splitlines(keepends=True)):
+        try:
+            chain = crc32(line[PREFIX:-1], int(before[: PREFIX - 1], 16))
+        except ValueError:
+            continue
+        if line == checksummed(line[PREFIX:-1], chain):
+            return True
     return False

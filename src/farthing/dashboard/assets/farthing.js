@@ -35,9 +35,14 @@
     const answer = await fetch(location.href, { headers: { accept: "text/html" } });
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const fresh of page.querySelectorAll(LIVE)) {
+    const sections = [...page.querySelectorAll(LIVE)];
+    if (sections.some((fresh) => !document.getElementById(fresh.id))) {
+      swap(document.querySelector("main"), page.querySelector("main"));
+      return;
+    }
+    for (const fresh of sections) {
       const old = document.getElementById(fresh.id);
-      if (old && differs(old, fresh)) swap(old, fresh);
+      if (differs(old, fresh)) swap(old, fresh);
     }
   }
 

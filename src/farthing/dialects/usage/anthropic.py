@@ -7,36 +7,65 @@ so a later one replaces an earlier one and nothing is ever added up.
 from collections.abc import Mapping
 from typing import Final
 
-from farthing.dialects.usage.counts import (
-    NOTHING,
-    Fields,
-    Tally,
-    UnreadableCountError,
-    count,
-    nested,
-    shares,
-    strangers,
-)
+import msgspec
+
+from farthing.dialects.usage.reports import NOTHING, Count, Given, Report, Tally, shares
 from farthing.schema import Usage
 
-_KNOWN: Final = frozenset(
-    (
-        "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation",
-        "output_tokens_details", "server_tool_use", "service_tier", "speed", "inference_geo", "iterations",
-        "fallback_credit", "cost", "cost_details", "is_byok",
-    )
-)  # fmt: skip
-_KNOWN_CREATION: Final = frozenset(("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"))
-_KNOWN_OUTPUT: Final = frozenset(("thinking_tokens",))
-_KNOWN_TOOLS: Final = frozenset(("web_search_requests", "web_fetch_requests"))
-_INSIDE_THE_TOTALS: Final = frozenset(("message", "fallback_message"))
-_COUNTED_ONCE: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+class _Creation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    ephemeral_5m_input_tokens: Count | None = None
+    ephemeral_1h_input_tokens: Count | None = None
 
 
-def merged(earlier: Fields, later: Fields) -> dict[str, object]:
+class _Output(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    thinking_tokens: Count | None = None
+
+
+class _Tools(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    web_search_requests: Count | None = None
+    web_fetch_requests: Count | None = None
+
+
+class _Counts(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The counts of a message as a whole, or of one iteration of it."""
+
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_creation: _Creation | None = None
+    output_tokens_details: _Output | None = None
+
+
+class _Iteration(_Counts, forbid_unknown_fields=True, gc=False):
+    type: str = ""
+    model: object = None
+
+
+class _Reported(_Counts, forbid_unknown_fields=True):
+    server_tool_use: _Tools | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    iterations: list[_Iteration] | None = None
+    inference_geo: object = None
+    fallback_credit: object = None
+    # OpenRouter's price in dollars, known and not used
+    cost: object = None
+    cost_details: object = None
+    is_byok: object = None
+
+
+_REPORT: Final = Report(_Reported)
+_NO_CREATION: Final = _Creation()
+_INSIDE_THE_TOTALS: Final = ("message", "fallback_message")
+_INPUT_SIDE: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def merged(earlier: Mapping[str, object], later: Mapping[str, object]) -> dict[str, object]:
     """Two cumulative reports of one stream as one: the later wins, unless it forgets what the earlier told.
 
-    Some gateways report the input as 0 first and truly later, others the other way round; a 0 never replaces a
+    Some gateways report the input as 0 first and truly later, others the other way round: a 0 never replaces a
     count of the input side.
 
     >>> merged({"input_tokens": 25, "output_tokens": 1}, {"input_tokens": 0, "output_tokens": 15})
@@ -44,76 +73,52 @@ def merged(earlier: Fields, later: Fields) -> dict[str, object]:
     """
     both = dict(earlier)
     for name, value in later.items():
-        if value is None or (not value and name in _COUNTED_ONCE and both.get(name)):
+        if value is None or (not value and name in _INPUT_SIDE and both.get(name)):
             continue
         both[name] = value
     return both
 
 
-def messages_usage(reported: object) -> Tally:
+def messages_usage(given: Given) -> Tally:
     """The `usage` object of a message, in buckets that sum to all the input and output tokens it reports.
 
     A `compaction` iteration is documented as outside the totals and on the same model, so it is added; an
     `advisor_message` is outside them and on another model, which these buckets cannot hold, so it is named as unknown.
     """
+    reported, unknown = _REPORT.read(given) if given else (None, ())
     if reported is None:
-        return NOTHING
-    if not isinstance(reported, dict):
-        return Tally(None, ("usage",))
-    try:
-        return _messages_usage(reported)
-    except UnreadableCountError as error:
-        return Tally(None, (str(error),))
-
-
-def _messages_usage(reported: Fields) -> Tally:
-    usage, unknown = _buckets(reported)
-    for iteration in _iterations(reported):
-        kind = iteration.get("type")
-        if kind == "compaction":
-            usage = _sum(usage, _buckets(iteration)[0])
-        elif kind not in _INSIDE_THE_TOTALS:
-            unknown += (f"iterations.{kind}",)
-    tools = nested(reported, "server_tool_use")
-    if tools:
-        usage = _sum(
-            usage, Usage(web_search=count(tools, "web_search_requests"), web_fetch=count(tools, "web_fetch_requests"))
+        return Tally(None, unknown) if unknown else NOTHING
+    usage = _buckets(reported)
+    for iteration in reported.iterations or ():
+        if iteration.type == "compaction":
+            usage = _sum(usage, _buckets(iteration))
+        elif iteration.type not in _INSIDE_THE_TOTALS:
+            unknown += (f"iterations.{iteration.type}",)
+    tools = reported.server_tool_use
+    if tools is not None:
+        usage = msgspec.structs.replace(
+            usage, web_search=tools.web_search_requests or 0, web_fetch=tools.web_fetch_requests or 0
         )
-    return Tally(
-        usage,
-        strangers(reported, _KNOWN) + unknown + strangers(tools, _KNOWN_TOOLS, "server_tool_use."),
-    )
+    # Fast mode has prices of its own, whatever the tier.
+    return Tally(usage, unknown, "fast" if reported.speed == "fast" else reported.service_tier)
 
 
-def _iterations(reported: Fields) -> list[Mapping[str, object]]:
-    listed = reported.get("iterations")
-    if listed is None:
-        return []
-    if not isinstance(listed, list):
-        raise UnreadableCountError("iterations")
-    return [iteration for iteration in listed if isinstance(iteration, dict)]
-
-
-def _buckets(report: Fields) -> tuple[Usage, tuple[str, ...]]:
-    """The buckets of one report: the message as a whole, or an iteration of it."""
-    creation = nested(report, "cache_creation")
-    five, hour = count(creation, "ephemeral_5m_input_tokens"), count(creation, "ephemeral_1h_input_tokens")
-    written = count(report, "cache_creation_input_tokens") or five + hour
+def _buckets(counts: _Counts) -> Usage:
+    split = counts.cache_creation or _NO_CREATION
+    five, hour = split.ephemeral_5m_input_tokens or 0, split.ephemeral_1h_input_tokens or 0
+    written = counts.cache_creation_input_tokens or five + hour
     for_hour, for_five, rest = shares(written, hour, five)
-    only_hours = hour > 0 and five == 0
-    details = nested(report, "output_tokens_details")
-    thinking, visible = shares(count(report, "output_tokens"), count(details, "thinking_tokens"))
-    usage = Usage(
-        input=count(report, "input_tokens"),
-        cache_read=count(report, "cache_read_input_tokens"),
-        cache_write_5m=for_five + (0 if only_hours else rest),
-        cache_write_1h=for_hour + (rest if only_hours else 0),
+    if hour and not five:
+        for_hour, rest = for_hour + rest, 0
+    details = counts.output_tokens_details
+    thinking, visible = shares(counts.output_tokens or 0, (details.thinking_tokens or 0) if details else 0)
+    return Usage(
+        input=counts.input_tokens or 0,
+        cache_read=counts.cache_read_input_tokens or 0,
+        cache_write_5m=for_five + rest,
+        cache_write_1h=for_hour,
         output=visible,
         reasoning=thinking,
-    )
-    return usage, (
-        strangers(creation, _KNOWN_CREATION, "cache_creation.")
-        + strangers(details, _KNOWN_OUTPUT, "output_tokens_details.")
     )
 
 

@@ -7,85 +7,106 @@ difference is reasoning that `completion_tokens` leaves out.
 
 from typing import Final
 
-from farthing.dialects.usage.counts import (
-    NOTHING,
-    Fields,
-    Tally,
-    UnreadableCountError,
-    count,
-    nested,
-    shares,
-    strangers,
-)
+import msgspec
+
+from farthing.dialects.usage.reports import NOTHING, Count, Given, Report, Tally, shares
 from farthing.schema import Usage
 
-_KNOWN: Final = frozenset(
-    (
-        "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details",
-        # DeepSeek; Mistral; Moonshot and Together; SGLang
-        "prompt_cache_hit_tokens", "prompt_cache_miss_tokens", "num_cached_tokens", "cached_tokens", "reasoning_tokens",
-        # OpenRouter's own price, in dollars: an entry's cost is computed, so these are known and not read
-        "cost", "cost_details", "is_byok",
-        # Groq's timings
-        "queue_time", "prompt_time", "completion_time", "total_time",
-    )
-)  # fmt: skip
-_KNOWN_PROMPT: Final = frozenset(
-    (
-        "cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "video_tokens", "text_tokens",
-        # vLLM: `created_cache_tokens` are prefilled at no premium, so they stay plain input
-        "created_cache_tokens", "multimodal_tokens",
-    )
-)  # fmt: skip
-_KNOWN_COMPLETION: Final = frozenset(
-    (
-        "reasoning_tokens", "audio_tokens", "image_tokens", "text_tokens",
-        "accepted_prediction_tokens", "rejected_prediction_tokens",
-    )
-)  # fmt: skip
-_KNOWN_MODALITIES: Final = frozenset(("audio", "image", "video"))
-DEFAULT_TTL: Final = "30m"
-WRITTEN_FOR: Final = {ttl: f"cache_write_{ttl}" for ttl in ("5m", "30m", "1h", "12h")}
+
+class _Modalities(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """vLLM's split of prompt tokens that are not text."""
+
+    image: Count | None = None
+    audio: Count | None = None
+    video: Count | None = None
 
 
-def completion_usage(reported: object, cache_ttl: str | None = None) -> Tally:
+class _Prompt(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What is inside `prompt_tokens`. vLLM prefills `created_cache_tokens` at no premium: they stay plain input."""
+
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    image_tokens: Count | None = None
+    video_tokens: Count | None = None
+    text_tokens: Count | None = None
+    created_cache_tokens: Count | None = None
+    multimodal_tokens: _Modalities | None = None
+
+
+class _Completion(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What is inside `completion_tokens`."""
+
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    image_tokens: Count | None = None
+    text_tokens: Count | None = None
+    accepted_prediction_tokens: Count | None = None
+    rejected_prediction_tokens: Count | None = None
+
+
+class _Reported(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The usage object, with the names that OpenAI's followers add to it."""
+
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    total_tokens: Count | None = None
+    prompt_tokens_details: _Prompt | None = None
+    completion_tokens_details: _Completion | None = None
+    # DeepSeek
+    prompt_cache_hit_tokens: Count | None = None
+    prompt_cache_miss_tokens: Count | None = None
+    # Moonshot and Together; Mistral; SGLang
+    cached_tokens: Count | None = None
+    num_cached_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    # OpenRouter's price in dollars: the ledger computes its own from dated prices, so this is known and not used.
+    cost: object = None
+    cost_details: object = None
+    is_byok: object = None
+    # Groq's timings
+    queue_time: object = None
+    prompt_time: object = None
+    completion_time: object = None
+    total_time: object = None
+
+
+_REPORT: Final = Report(_Reported)
+_NO_PROMPT: Final = _Prompt()
+_NO_COMPLETION: Final = _Completion()
+_NO_MODALITIES: Final = _Modalities()
+_DEFAULT_TTL: Final = "30m"
+_WRITTEN_FOR: Final = {ttl: f"cache_write_{ttl}" for ttl in ("5m", "30m", "1h", "12h")}
+
+
+def completion_usage(given: Given, cache_ttl: str | None = None) -> Tally:
     """The `usage` object of a chat, completions or embeddings answer, in buckets that sum to its total.
 
     `cache_ttl` is the time to live the call asked for: the report does not say how long what was written lives.
     """
+    reported, unknown = _REPORT.read(given) if given else (None, ())
     if reported is None:
-        return NOTHING
-    if not isinstance(reported, dict):
-        return Tally(None, ("usage",))
-    try:
-        return _completion_usage(reported, cache_ttl)
-    except UnreadableCountError as error:
-        return Tally(None, (str(error),))
-
-
-def _completion_usage(reported: Fields, cache_ttl: str | None) -> Tally:
-    prompt = count(reported, "prompt_tokens")
-    completion = count(reported, "completion_tokens")
-    details = nested(reported, "prompt_tokens_details")
-    spoken = nested(reported, "completion_tokens_details")
-    left_out = max(0, count(reported, "total_tokens") - prompt - completion)
-    reasoning = count(spoken, "reasoning_tokens") or count(reported, "reasoning_tokens")
-    modes = nested(details, "multimodal_tokens")
-    ttl, unknown = written_for(cache_ttl, count(details, "cache_write_tokens"))
+        return Tally(None, unknown) if unknown else NOTHING
+    prompt = reported.prompt_tokens_details or _NO_PROMPT
+    spoken = reported.completion_tokens_details or _NO_COMPLETION
+    modes = prompt.multimodal_tokens or _NO_MODALITIES
+    asked, said = reported.prompt_tokens or 0, reported.completion_tokens or 0
+    left_out = max(0, (reported.total_tokens or 0) - asked - said)
     read, written, audio, image, video, text = shares(
-        prompt,
-        _cached(reported, details),
-        count(details, "cache_write_tokens"),
-        count(details, "audio_tokens") or count(modes, "audio"),
-        count(details, "image_tokens") or count(modes, "image"),
-        count(details, "video_tokens") or count(modes, "video"),
+        asked,
+        _cached(reported, prompt),
+        prompt.cache_write_tokens or 0,
+        prompt.audio_tokens or modes.audio or 0,
+        prompt.image_tokens or modes.image or 0,
+        prompt.video_tokens or modes.video or 0,
     )
+    reasoning = spoken.reasoning_tokens or reported.reasoning_tokens or 0
     hidden, voice, picture, rejected, visible = shares(
-        completion,
+        said,
         max(0, reasoning - left_out),
-        count(spoken, "audio_tokens"),
-        count(spoken, "image_tokens"),
-        count(spoken, "rejected_prediction_tokens"),
+        spoken.audio_tokens or 0,
+        spoken.image_tokens or 0,
+        spoken.rejected_prediction_tokens or 0,
     )
     usage = Usage(
         input=text,
@@ -98,31 +119,56 @@ def _completion_usage(reported: Fields, cache_ttl: str | None) -> Tally:
         output_audio=voice,
         output_image=picture,
         rejected_prediction=rejected,
-        **{ttl: written},
     )
-    return Tally(
-        usage,
-        strangers(reported, _KNOWN)
-        + strangers(details, _KNOWN_PROMPT, "prompt_tokens_details.")
-        + strangers(modes, _KNOWN_MODALITIES, "prompt_tokens_details.multimodal_tokens.")
-        + strangers(spoken, _KNOWN_COMPLETION, "completion_tokens_details.")
-        + unknown,
-    )
+    if written:
+        bucket, stranger = written_for(cache_ttl)
+        usage = msgspec.structs.replace(usage, **{bucket: written})
+        unknown += stranger
+    return Tally(usage, unknown)
 
 
-def _cached(reported: Fields, details: Fields) -> int:
+def _cached(reported: _Reported, prompt: _Prompt) -> int:
     """Tokens read from the provider's cache, by whichever name this provider has for them."""
     return (
-        count(details, "cached_tokens")
-        or count(reported, "prompt_cache_hit_tokens")
-        or count(reported, "cached_tokens")
-        or count(reported, "num_cached_tokens")
+        prompt.cached_tokens
+        or reported.prompt_cache_hit_tokens
+        or reported.cached_tokens
+        or reported.num_cached_tokens
+        or 0
     )
 
 
-def written_for(cache_ttl: str | None, written: int) -> tuple[str, tuple[str, ...]]:
-    """The bucket for tokens written with a time to live; and a note, when any were written for one without a bucket."""
-    bucket = WRITTEN_FOR.get(cache_ttl or DEFAULT_TTL)
+def written_for(cache_ttl: str | None) -> tuple[str, tuple[str, ...]]:
+    """The bucket of tokens written to live so long; for a time to live without one, the default's and its name."""
+    bucket = _WRITTEN_FOR.get(cache_ttl or _DEFAULT_TTL)
     if bucket is not None:
         return bucket, ()
-    return WRITTEN_FOR[DEFAULT_TTL], (f"cache_write_{cache_ttl}",) if written else ()
+    return _WRITTEN_FOR[_DEFAULT_TTL], (f"cache_write_{cache_ttl}",)
+
+
+def completion_report(usage: Usage) -> dict[str, object]:
+    """Buckets as the `usage` object of a chat or text completion: the inverse of `completion_usage`."""
+    written = usage.cache_write_5m + usage.cache_write_30m + usage.cache_write_1h + usage.cache_write_12h
+    prompt = {
+        "cached_tokens": usage.cache_read,
+        "cache_write_tokens": written,
+        "audio_tokens": usage.input_audio,
+        "image_tokens": usage.input_image,
+    }
+    if usage.input_video:
+        prompt["video_tokens"] = usage.input_video
+    completion = {
+        "reasoning_tokens": usage.reasoning,
+        "audio_tokens": usage.output_audio,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": usage.rejected_prediction,
+    }
+    if usage.output_image:
+        completion["image_tokens"] = usage.output_image
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.tokens,
+        "prompt_tokens_details": prompt,
+        "completion_tokens_details": completion,
+    }

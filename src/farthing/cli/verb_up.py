@@ -1,0 +1,72 @@
+"""`farthing up`: serve the gateway."""
+
+import os
+from collections.abc import Iterator
+
+import click
+import msgspec
+import uvloop
+
+from farthing.cli.asking import Asked, verb
+from farthing.cli.configured import configuration
+from farthing.cli.render import as_json, say
+from farthing.config import Override
+from farthing.errors import ConfigError
+from farthing.wiring import Running, serve, upstreams_of
+
+SIMULATED = "stub"
+"""The name of the upstream that --stub adds."""
+
+
+class Listening(msgspec.Struct, frozen=True, tag_field="schema", tag="farthing.up/1"):
+    """A gateway that answers: its address, and the upstreams it asks."""
+
+    url: str
+    upstreams: list[str]
+
+
+@click.command()
+@click.option("--host", metavar="HOST", help="Where to listen, instead of server.host.")
+@click.option("--port", metavar="PORT", help="Where to listen, instead of server.port; 0 takes any free port.")
+@click.option("--provider", metavar="NAME", multiple=True, help="Ask this provider too, for every model; repeatable.")
+@click.option("--stub", is_flag=True, help="Simulate answers to what no other upstream serves: no key, no network.")
+@verb
+def command(asked: Asked, host: str | None, port: str | None, provider: tuple[str, ...], stub: bool) -> None:
+    """Serve the gateway until it is interrupted.
+
+    Without any upstream in the configuration, OpenAI and Anthropic are asked with the callers' own keys.
+    A provider's key comes from its usual variable, such as OPENAI_API_KEY.
+    """
+    settings = configuration(asked, list(_flags(host, port, provider, stub))).settings
+    listening = f"{settings.server.host}:{settings.server.port}"
+    upstreams = list(upstreams_of(settings))
+    try:
+        uvloop.run(serve(settings, os.environ, lambda gateway: _announce(asked, gateway, upstreams)))
+    except OSError as error:
+        hint = "Choose another port with --port, or `farthing doctor` to find out more."
+        raise ConfigError(f"cannot serve at {listening}: {error.strerror or error}", hint=hint) from error
+
+
+def _flags(host: str | None, port: str | None, providers: tuple[str, ...], stub: bool) -> Iterator[Override]:
+    if host is not None:
+        yield Override("server.host", host, "--host")
+    if port is not None:
+        yield Override("server.port", port, "--port")
+    for name in providers:
+        yield Override(f"upstreams.{name}.provider", name, "--provider")
+        yield Override(f"upstreams.{name}.models", "*", "--provider")
+    if stub:
+        yield Override(f"upstreams.{SIMULATED}.kind", "stub", "--stub")
+        yield Override(f"upstreams.{SIMULATED}.models", "*", "--stub")
+
+
+def _announce(asked: Asked, gateway: Running, upstreams: list[str]) -> None:
+    if asked.json:
+        click.echo(as_json(Listening(gateway.url, upstreams)))
+    say(asked, f"Farthing answers at {gateway.url} and asks {', '.join(upstreams)}. Ctrl-C stops it.")
+    say(asked, pointers(gateway.url))
+
+
+def pointers(url: str) -> str:
+    """How to point an application at a gateway."""
+    return f"  OPENAI_BASE_URL={url}/v1\n  ANTHROPIC_BASE_URL={url}\n  dashboard: {url}/"

@@ -1,0 +1,31 @@
+"""Panel: everything the dashboard reads."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from farthing.ports import Clock, LedgerStore
+from farthing.pricing import PriceBook
+from farthing.schema import Exchange, Rollup
+
+
+class Panel(msgspec.Struct, frozen=True):
+    """What the control plane shows. Everything but `ledger` is called on the event loop, and must be quick.
+
+    `edition` finds a price book by its version (`None` when it is gone), for the unit prices on receipts;
+    `tally` gives the sums since the process started, and `journal_lag` the records that the ledger has not taken yet,
+    for metrics; `not_ready` says in sentences why the gateway should get no traffic, and nothing when it should.
+    `allowed_hosts` are the names that a browser may know it by: a page elsewhere that makes its own name point here
+    is refused.
+    """
+
+    ledger: LedgerStore
+    edition: Callable[[str], PriceBook | None]
+    tally: Callable[[], Iterable[Rollup]]
+    in_flight: Callable[[], Sequence[Exchange]]
+    journal_lag: Callable[[], int]
+    not_ready: Callable[[], Sequence[str]]
+    clock: Clock
+    version: str
+    policy: str
+    allowed_hosts: tuple[str, ...]
