@@ -90,7 +90,7 @@ def compiled(skipped: Counter[str]) -> Edition:
     """The source with every table of data/*.toml on top, in the order of their names; counts what is left out."""
     edition = Source(skipped).edition()
     for path in sorted(DATA.glob("*.toml")):
-        edition = apply(edition, read(path.read_text("utf-8"), path.name))
+        edition = apply(edition, read(path.read_text("utf-8"), path.name), own=False)
     if inexact := sum(_inexact(edition)):
         skipped["prices that are not whole pico-dollars after a tier rule"] = inexact
     return edition

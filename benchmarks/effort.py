@@ -2,12 +2,15 @@
 
 import msgspec
 
+WARM_UP = 1
+"""Seconds of load before the first sample."""
+
 
 class Effort(msgspec.Struct, frozen=True):
     """Repetitions and sizes; a figure is the median of `rounds` samples."""
 
     rounds: int = 5
-    seconds: float = 2.0
+    seconds: int = 2
     pairs: int = 1500
     streams: int = 256
     requests: int = 100_000
@@ -18,4 +21,4 @@ class Effort(msgspec.Struct, frozen=True):
 
 
 FULL = Effort()
-QUICK = Effort(rounds=3, seconds=1.0, pairs=500, requests=20_000, starts=5, replayed=20_000, install=False)
+QUICK = Effort(rounds=3, seconds=1, pairs=500, requests=20_000, starts=5, replayed=20_000, install=False)

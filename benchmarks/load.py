@@ -32,7 +32,7 @@ class Load(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def sustain(port: int, question: Question, seconds: float, *, unique: bool = True) -> Load:
+def sustain(port: int, question: Question, seconds: int, *, unique: bool = True) -> Load:
     """Keep 64 connections busy for a while, with `wrk` when it is installed."""
     if shutil.which("wrk"):
         return _wrk(port, question, seconds, unique)
@@ -58,12 +58,12 @@ def stats(port: int) -> Stats:
         return msgspec.json.decode(answer.read(), type=Stats)
 
 
-def _wrk(port: int, question: Question, seconds: float, unique: bool) -> Load:
+def _wrk(port: int, question: Question, seconds: int, unique: bool) -> Load:
     serial = fresh_serial() if unique else 0
     with tempfile.NamedTemporaryFile(suffix=".http") as message:
         message.write(question.numbered(serial))
         message.flush()
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", f"--timeout={ANSWER_SECONDS}s", f"-s{_LUA}"]
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"--timeout={ANSWER_SECONDS}s", f"-s{_LUA}"]
         command += [f"http://127.0.0.1:{port}", "--", message.name, f"{serial:012d}", "fresh" if unique else "same"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:

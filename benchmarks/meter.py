@@ -17,13 +17,13 @@ class Meter:
         self.answered = 0
         self.failed = 0
 
-    def cpu_us(self, question: Question, seconds: float, *, unique: bool = True) -> float:
+    def cpu_us(self, question: Question, seconds: int, *, unique: bool = True) -> float:
         """CPU-microseconds per request while 64 connections are kept busy, background work included."""
         before = self._served.settled_cpu_ns()
         load = sustain(self._served.port, question, seconds, unique=unique)
         spent = self._served.settled_cpu_ns() - before
         if not load.requests:
-            raise BenchmarkError(f"{self._served.name} answered nothing in {seconds:g} s: {self._served.log()}")
+            raise BenchmarkError(f"{self._served.name} answered nothing in {seconds} s: {self._served.log()}")
         self._runs += 1
         self.answered += load.requests
         self.failed += load.failures

@@ -1,6 +1,6 @@
 """A call answered from the exact cache."""
 
-from benchmarks.effort import Effort
+from benchmarks.effort import WARM_UP, Effort
 from benchmarks.figures import Figure, Target
 from benchmarks.load import stats
 from benchmarks.meter import Meter, ledger_entries, wrong_count
@@ -21,7 +21,7 @@ def hit_128k(effort: Effort) -> list[Figure]:
 def _hit(what: str, target: Target, question: Question, effort: Effort) -> Figure:
     with scene() as servers:
         gateway = Meter(servers.gateway)
-        gateway.cpu_us(question, effort.seconds / 2, unique=False)
+        gateway.cpu_us(question, WARM_UP, unique=False)
         samples = tuple(gateway.cpu_us(question, effort.seconds, unique=False) for _ in range(effort.rounds))
         asked = stats(servers.upstream.port).requests
         problems = gateway.problems(ledger_entries(servers)) + wrong_count("questions to the provider", asked, 1, 1)

@@ -1,6 +1,6 @@
 """A call passed on to a provider, every body unlike all others, with ledger, cache and metrics on."""
 
-from benchmarks.effort import Effort
+from benchmarks.effort import WARM_UP, Effort
 from benchmarks.figures import Figure, Target
 from benchmarks.meter import Meter, ledger_entries
 from benchmarks.questions import CHAT_1K, CHAT_128K
@@ -15,7 +15,7 @@ def proxied_1k(effort: Effort) -> list[Figure]:
     with scene() as servers:
         gateway = Meter(servers.gateway)
         nginx = Meter(servers.nginx) if servers.nginx else None
-        gateway.cpu_us(CHAT_1K, effort.seconds / 2)
+        gateway.cpu_us(CHAT_1K, WARM_UP)
         ours: list[float] = []
         theirs: list[float] = []
         for _ in range(effort.rounds):
@@ -36,7 +36,7 @@ def proxied_128k(effort: Effort) -> list[Figure]:
     """CPU of the gateway per 128 KB chat call of 62 messages."""
     with scene() as servers:
         gateway = Meter(servers.gateway)
-        gateway.cpu_us(CHAT_128K, effort.seconds / 2)
+        gateway.cpu_us(CHAT_128K, WARM_UP)
         samples = tuple(gateway.cpu_us(CHAT_128K, effort.seconds) for _ in range(effort.rounds))
         problems = gateway.problems(ledger_entries(servers))
     return [Figure("CPU per proxied 128 KB chat", Target(600, 450, MICROSECONDS), samples, problems=problems)]

@@ -19,7 +19,7 @@ def replay(effort: Effort) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="farthing-bench-") as home:
         traffic = Path(home, "traffic.jsonl")
         with traffic.open("wb") as file:
-            for recorded in generate(random.Random(SEED), Workload(calls=effort.replayed)):
+            for recorded in generate(Workload(calls=effort.replayed), random.Random(SEED)):
                 file.write(write_recorded(recorded) + b"\n")
         command = [*FARTHING, "--quiet", "replay", "--json", str(traffic)]
         samples = tuple(effort.replayed / child_cpu_seconds(command) for _ in range(effort.rounds))

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from farthing import __version__
 from farthing.config import Settings, Upstream, resolve_secret
 from farthing.dashboard.app import create_app
 from farthing.dashboard.panel import Panel
+from farthing.errors import ConfigError, PriceError
 from farthing.gateway import Ask, Catalogue, Keyring, LookUp, Pipeline, ReplyCache, Settlement, Source
 from farthing.ledger.tally import Tally
 from farthing.ports import Clock, Journal, LedgerStore, ReplyStore
@@ -30,6 +32,10 @@ from farthing.stores.reply_cache import MemoryReplies, SqliteReplies
 from farthing.stores.sqlite_ledger import SqliteLedger
 
 ENDPOINTS: tuple[Endpoint, ...] = ("chat", "responses", "embeddings", "completions", "messages", "count_tokens")
+
+
+EDITIONS = 8
+"""Price editions kept decoded for receipts, about 3 MB each."""
 
 
 class SystemClock:
@@ -106,8 +112,13 @@ def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source
             deadline=upstream.deadline,
         )
     )
-    prices = row.prices if upstream.provider else ""
-    return Source(adapter, prices, hourly, upstream.concurrency, row.running_usage and bool(upstream.provider))
+    return Source(
+        adapter,
+        prices=(upstream.provider and row.prices) or upstream.provider or name,  # who has no list prices gets none
+        hourly=hourly,
+        concurrency=upstream.concurrency,
+        running_usage=row.running_usage and bool(upstream.provider),
+    )
 
 
 def keyring_of(settings: Settings, environ: Mapping[str, str]) -> Keyring:
@@ -194,7 +205,7 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         )
         panel = Panel(
             ledger=ledger,
-            edition=archive.find,
+            edition=lru_cache(EDITIONS)(lambda version: _edition(archive, version)),
             tally=tally.rollups,
             in_flight=lambda: list(pipeline.in_flight.values()),
             journal_lag=lambda: journal.backlog,
@@ -211,6 +222,13 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         stack.push_async_callback(service.stop)
         _spare_the_collector()
         yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, tally)
+
+
+def _edition(archive: PriceArchive, version: str) -> PriceBook | None:
+    try:
+        return archive.edition(version)
+    except (PriceError, ConfigError):
+        return None
 
 
 def _levels(settings: Settings) -> list[ReplyStore]:

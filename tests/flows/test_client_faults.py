@@ -16,6 +16,14 @@ def raw(path: str, body: bytes, headers: str = "") -> bytes:
     return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
+def read_until(client: socket.socket, words: bytes) -> None:
+    received = b""
+    while words not in received:
+        chunk = client.recv(65536)
+        assert chunk, received
+        received += chunk
+
+
 BODIES = {
     "malformed JSON": b'{"model": "gpt-6-luna", "messages": [}',
     "not an object": b"[1, 2]",
@@ -108,7 +116,7 @@ def test_malformed_http_is_refused_and_entered(gateway, what):
     received = gateway.raw(MALFORMED[what], timeout=3)
 
     assert received.startswith(b"HTTP/1.1 400 Bad Request")
-    assert received.count(b"HTTP/1.1") == 1
+    assert received.count(b"HTTP/1.1 ") == 1
     assert [entry.status for entry in gateway.entries()] == [400]
 
 
@@ -148,7 +156,7 @@ def test_a_client_that_leaves_is_entered_and_its_upstream_is_hung_up(gateway_wit
     body = json.dumps({**CHAT, "stream": True}).encode()
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.sendall(raw("/v1/chat/completions", body))
-        assert b"word" in client.recv(65536)
+        read_until(client, b"word")
 
     assert gone.wait(5), "the upstream was not hung up on"
     deadline = time.monotonic() + 5
@@ -178,7 +186,7 @@ def test_a_provider_that_bills_anyway_is_read_to_its_end(gateway_with, upstream_
     )
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.sendall(raw("/v1/chat/completions", json.dumps({**CHAT, "stream": True}).encode()))
-        assert b"word" in client.recv(65536)
+        read_until(client, b"word")
 
     deadline = time.monotonic() + 5
     while not (entries := gateway.entries()) and time.monotonic() < deadline:

@@ -117,10 +117,10 @@ def test_openai_bad_request_is_the_sdks_own(openai_client):
 
 def test_anthropic_messages_plain_and_streamed(anthropic_client, gateway):
     plain = anthropic_client.messages.create(
-        model="claude-haiku-5-5", max_tokens=300, messages=QUESTION, temperature=1.0
+        model="claude-haiku-5-5", max_tokens=300, messages=QUESTION, extra_body={"temperature": 1.0}
     )
     with anthropic_client.messages.stream(
-        model="claude-haiku-5-5", max_tokens=300, messages=QUESTION, temperature=1.0
+        model="claude-haiku-5-5", max_tokens=300, messages=QUESTION, extra_body={"temperature": 1.0}
     ) as stream:
         streamed = stream.get_final_message()
 

@@ -5,6 +5,7 @@ must be read; `NAME.forwarded.sse` is what the caller gets where that is not the
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_a_stream_is_the_same_however_it_is_cut(data: st.DataObject) -> None:
     whole = stream(name)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=40)))
     bounds = [0, *cuts, len(whole)]
-    meets(name, Relayed(name, [whole[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]))
+    meets(name, Relayed(name, [whole[start:end] for start, end in pairwise(bounds)]))
 
 
 @pytest.mark.parametrize("family", ["chat", "completions", "embeddings", "responses", "messages"])

@@ -112,9 +112,9 @@ def test_models_are_asked_for_by_path() -> None:
     [
         (b"", "The request body is empty."),
         (b" \n", "The request body is empty."),
-        (b'{"model": "m", }', "not valid JSON: object keys must be strings (byte 15), of 16 bytes"),
+        (b'{"model": "m", }', "not valid JSON: trailing comma"),
         (b'{"model": "m"', "not valid JSON: it ends too early, of 13 bytes"),
-        (b'{"model": "m"} {"model": "m"}', "not valid JSON: trailing characters (byte 15)"),
+        (b'{"model": "m"} {"model": "m"}', "not valid JSON: trailing characters (byte"),
         (b"model=m&stream=true", "not valid JSON: invalid character (byte 0)"),
         (b'[{"model": "m"}]', "The request body must be an object, not an array."),
         (b'"m"', "The request body must be an object, not a string."),

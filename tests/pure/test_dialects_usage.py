@@ -111,8 +111,8 @@ buckets = st.builds(
     Usage,
     **{
         name: st.integers(0, 10_000)
-        for name in ("input", "cache_read", "cache_write_30m", "input_audio", "input_image", "input_video", "output")
-        + ("reasoning", "output_audio", "output_image", "rejected_prediction")
+        for name in Usage.__struct_fields__
+        if not name.startswith(("cache_write_", "web_")) or name == "cache_write_30m"
     },
 )
 

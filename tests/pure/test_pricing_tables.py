@@ -1,6 +1,8 @@
 """The user's own rows: what they say wins, what is wrong in them is named, and they make a version of their own."""
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -49,6 +51,16 @@ def test_a_row_wins_while_it_is_valid_and_leaves_what_it_does_not_name() -> None
     assert price(book, "openai", "gpt-6-sol", "input", at=instant("2026-10-31T23:59")) == 2_000_000
     assert price(book, "openai", "gpt-6-sol", "input", at=instant("2026-12-01")) == 2_000_000
     assert price(book, "openai", "gpt-6-luna", "input") == price(BOOK, "openai", "gpt-6-luna", "input")
+
+
+@pytest.mark.parametrize("dates", ["", "from = 2026-11-01\nuntil = 2026-12-01\n"])
+def test_terms_with_one_provider_do_not_hold_at_another_that_borrows_its_models(dates: str) -> None:
+    row = f'[[price]]\nprovider = "openai"\nmodel = "gpt-6-sol"\n{dates}input = 1.80\n'
+    book = override(row + '[[price]]\nprovider = "openai"\nmodel = "gpt-7"\ninput = 3\n')
+    assert price(book, "openai", "gpt-6-sol", "input") == 1_800_000
+    assert price(book, "azure", "gpt-6-sol", "input") == 2_000_000
+    assert price(book, "azure", "gpt-6-sol", "input", "batch") == 1_000_000
+    assert price(book, "azure", "gpt-7", "input") is None
 
 
 def test_a_new_model_follows_its_providers_rules() -> None:
@@ -194,6 +206,16 @@ def test_a_book_with_overrides_is_archived_whole() -> None:
     again = PriceBook.decode(book.encode())
     assert again.version == book.version
     assert price(again, "openai", "gpt-6-sol", "input") == 1_800_000
+
+
+def test_the_documented_example_can_be_used() -> None:
+    page = Path(__file__).parents[2] / "docs" / "concepts" / "pricing.md"
+    (example,) = re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    book = override(example)
+    assert price(book, "sglang", "own-70b", "output") == 500_000
+    assert price(book, "vllm", "own-anything", "input", at=instant("2026-11-20T23:00")) == 100_000
+    assert price(book, "azure", "gpt-6-sol", "input", "priority") == 3_500_000
+    assert price(book, "mistral", "mistral-small-latest", "input_audio") == 600_000
 
 
 ROW = '[[price]]\nprovider = "openai"\nmodel = "gpt-6-sol"\n'

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from farthing import dialects
-from farthing.advisor.virtual_time import NANOSECONDS, VirtualClock, VirtualLoop
+from farthing.advisor.virtual_time import NANOSECONDS, TICK, VirtualClock, VirtualLoop
 from farthing.errors import RequestError, TrafficError
 from farthing.ports import Outlet, Question
 from farthing.schema import OFFSETS_END, Call, Caller, Endpoint, Exchange, Recorded
@@ -136,7 +136,7 @@ class _Driver:
         self._clock = clock
         self._most_open = most_open
         self._next = next(traffic, None)
-        self._base = (self._next.at if self._next else 0) - loop.elapsed
+        self._base = (self._next.at if self._next else 0) // TICK * TICK - loop.elapsed
         self._calls = self._open = self._late = self._cost = self._priced = 0
         self._full = False
         self._end: asyncio.Future[None] = loop.create_future()
@@ -151,7 +151,7 @@ class _Driver:
         """Start every call that is due, and come back when the next one is."""
         try:
             while (recorded := self._next) is not None:
-                due = recorded.at - self._base
+                due = (recorded.at - self._base) // TICK * TICK
                 if due > self._loop.elapsed:
                     self._loop.call_at(due / NANOSECONDS, self._feed)
                     return

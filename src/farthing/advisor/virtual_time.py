@@ -3,15 +3,17 @@
 import asyncio
 
 NANOSECONDS = 10**9
-_TICKS = 10**6
-_TICK = NANOSECONDS // _TICKS
+TICK = 1_000
+"""Virtual time moves in steps of a microsecond, given in nanoseconds."""
+
+_TICKS = NANOSECONDS // TICK
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """An asyncio loop whose time passes only when every task waits for it, and then at once.
 
     There is no network, no signal and no thread in virtual time: a task that waits for anything but a timer or another
-    task makes the loop raise RuntimeError. Equal programs run in equal order. Time moves in ticks of a microsecond.
+    task makes the loop raise RuntimeError. Equal programs run in equal order.
     """
 
     def __init__(self) -> None:
@@ -28,7 +30,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def skip(self, seconds: float) -> None:
         """Let time pass."""
         self._seconds += seconds
-        self.elapsed = round(self._seconds * _TICKS) * _TICK
+        self.elapsed = round(self._seconds * _TICKS) * TICK
 
     def _process_events(self, event_list: object) -> None:
         """No file is watched, so none has events."""

@@ -13,6 +13,9 @@ from farthing.cli.asking import Asked
 
 D = TypeVar("D", bound=msgspec.Struct)
 
+STRIDE = 50
+"""Progress is drawn once for so many steps, for drawing costs more than many a step."""
+
 
 def answer(asked: Asked, document: D, as_text: Callable[[D], str]) -> None:
     """Print a document: as JSON when asked to, else in words."""
@@ -61,9 +64,9 @@ def progress(asked: Asked, what: str, total: int | None) -> Iterator[Callable[[i
         yield lambda done: None
         return
     # Imported here because rich costs as much as the rest of a verb, and only a person at a terminal sees it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(what, total=total)
-        yield lambda done: bars.update(task, completed=done)
+        yield lambda done: bars.update(task, completed=done) if done % STRIDE == 0 else None

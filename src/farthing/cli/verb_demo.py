@@ -18,7 +18,7 @@ from farthing.schema import usd
 
 
 @click.command()
-@click.option("--calls", default=2_000, type=click.IntRange(1, 1_000_000), show_default=True, help="How many to send.")
+@click.option("--calls", default=5_000, type=click.IntRange(1, 1_000_000), show_default=True, help="How many to send.")
 @click.option("--seed", default=7, show_default=True, help="Equal seeds send equal calls.")
 @click.option("--port", default=8787, type=click.IntRange(0, 65535), show_default=True, help="Where to listen.")
 @verb

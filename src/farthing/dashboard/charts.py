@@ -171,9 +171,9 @@ def timeline(call: CallLine) -> tuple[Stretch, ...]:
     theirs = whole - ours
     waiting = theirs if call.ttft_us is None else min(theirs, max(0, call.ttft_us - ours))
     parts = (
-        ("gateway", "ours", ours),
-        ("until the first byte", "waiting", waiting),
-        ("answer", "theirs", theirs - waiting),
+        ("in the gateway", "ours", ours),
+        ("waiting for the first byte", "waiting", waiting),
+        ("receiving the answer", "theirs", theirs - waiting),
     )
     stretches = []
     x = 0

@@ -44,9 +44,10 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        filters: tuple[Callable[..., str | int], ...] = (
-            show.amounts, show.clock, show.count, show.dollars, show.duration, show.exactly, show.finest, show.fixed, show.less,
-            show.mark, show.moment, show.percent, show.places, show.unit_price, show.words, charts.proportion,
+        filters: tuple[Callable[..., object], ...] = (
+            show.amounts, show.clock, show.count, show.dollars, show.duration, show.exactly, show.finest, show.fixed,
+            show.less, show.mark, show.moment, show.percent, show.places, show.unit_price, show.words,
+            charts.proportion,
         )  # fmt: skip
         templates.filters.update({function.__name__: function for function in filters})
         templates.globals.update(

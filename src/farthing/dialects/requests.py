@@ -13,6 +13,8 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 _ABSENT: Final = msgspec.Raw()
 _NOTHING: Final = (b"", b"null", b"[]")
 _OPTED_BY_STREAM_OPTIONS: Final = ("chat", "completions")
+_ASK: Final = b'{"stream_options":{"include_usage":true},'
+_ASK_RUNNING: Final = b'{"stream_options":{"include_usage":true,"continuous_usage_stats":true},'
 
 
 class _StreamOptions(msgspec.Struct, gc=False):
@@ -125,13 +127,8 @@ def encode(call: Call, *, model: str | None = None, running_usage: bool = False)
 
 
 def _spliced(body: bytes, running_usage: bool) -> bytes:
-    options = (
-        b'{"stream_options":{"include_usage":true,"continuous_usage_stats":true},'
-        if running_usage
-        else b'{"stream_options":{"include_usage":true},'
-    )
-    after_brace = body.index(b"{") + 1
-    return options + body[after_brace:]
+    # One replacement copies a large body once; concatenating slices would copy it twice.
+    return body.replace(b"{", _ASK_RUNNING if running_usage else _ASK, 1)
 
 
 def _with_usage(options: msgspec.Raw, running_usage: bool) -> msgspec.Raw:

@@ -16,9 +16,10 @@ DONE: Final = b"[DONE]"
 
 def whole(data: bytes | bytearray, start: int = 0) -> int:
     """The length of `data` up to the end of its last complete frame, looking from `start` on; 0 when there is none."""
-    if data.find(b"\r", start) < 0:
-        return data.rfind(b"\n\n", start) + 2 if data.find(b"\n\n", start) >= 0 else 0
     end = 0
+    if data.find(b"\r", start) < 0 and data.find(b"\n\n\n", start) < 0:
+        last = data.rfind(b"\n\n", start)
+        return last + 2 if last >= 0 else 0
     for found in _BREAK.finditer(data, start):
         end = found.end()
     return end
@@ -56,6 +57,8 @@ class Framer:
 def split(data: bytes) -> list[bytes]:
     """The frames of `data`, each with its blank line; what follows the last blank line comes last, if anything.
 
+    Line ends before a frame are a piece of their own, so that they stay when the frame goes.
+
     >>> split(b"data: 1\\n\\n: hello\\r\\n\\r\\ndata: 2")
     [b'data: 1\\n\\n', b': hello\\r\\n\\r\\n', b'data: 2']
     """
@@ -66,7 +69,16 @@ def split(data: bytes) -> list[bytes]:
         ends = [0, *(found.end() for found in _BREAK.finditer(data))]
         frames = [data[start:end] for start, end in pairwise(ends)]
         rest = data[ends[-1] :]
-    return [*frames, rest] if rest else frames
+    pieces = [*frames, rest] if rest else frames
+    if any(piece[0] in _LINE_ENDS for piece in pieces):
+        return [part for piece in pieces for part in _apart(piece)]
+    return pieces
+
+
+def _apart(piece: bytes) -> tuple[bytes, ...]:
+    frame = piece.lstrip(_LINE_ENDS)
+    before = len(piece) - len(frame)
+    return (piece[:before], frame) if before and frame else (piece,)
 
 
 def closing(data: bytes) -> tuple[bytes, bytes]:

@@ -153,6 +153,12 @@ FAMILIES: tuple[Family, ...] = (
         ("model", "provider"),
         _only(lambda sums: sums.estimated),
     ),
+    Family(
+        "usage_unknown_fields",
+        "Usage fields that a provider reported and Farthing does not know, so cannot charge.",
+        ("model", "provider"),
+        _only(lambda sums: sums.unknown_usage),
+    ),
 )
 
 DURATIONS: tuple[Durations, ...] = (

@@ -18,7 +18,7 @@ UNBILLED = frozenset(("models", "count_tokens"))
 class Source(msgspec.Struct, frozen=True):
     """An upstream and the terms it sells on.
 
-    `prices` names the provider in the price book; an owned machine costs `hourly` pico-dollars at `concurrency` calls
+    `prices` names the provider in the price book (empty: prices are found by the model's name alone); an owned machine costs `hourly` pico-dollars at `concurrency` calls
     at once instead. `running_usage`: it can report token counts in every chunk of a stream.
     """
 
@@ -50,18 +50,19 @@ class Ask:
             stream=call.stream,
         )
         relay = Relay(call, exchange.id, outlet, self._clock, running_usage=source.running_usage)
+        at = exchange.arrived
         started = self._clock.now()
         outcome = await source.upstream.ask(question, relay)
         ended = self._clock.now()
         reply = relay.close(outcome)
         reply = msgspec.structs.replace(
             reply,
-            charge=self._charge(source, route.served_as or call.model, call.endpoint, reply, outcome, ended - started),
+            charge=self._charge(source, route.served_as or call.model, call.endpoint, reply, outcome, ended - started, at),
+            provider=source.prices,
             simulated=source.upstream.simulated,
         )
         attempt = Attempt(
             upstream=route.upstream,
-            provider=source.prices or source.upstream.provider,
             reply=reply,
             started=started,
             ended=ended,
@@ -76,7 +77,7 @@ class Ask:
         )
 
     def _charge(
-        self, source: Source, asked: str, endpoint: str, reply: Reply, outcome: Outcome, took: int
+        self, source: Source, asked: str, endpoint: str, reply: Reply, outcome: Outcome, took: int, at: int
     ) -> Charge:
         """What an attempt cost: nothing when it was refused or never sent, unknown when its meter was not read."""
         refused = reply.status >= 400 and reply.usage is None and outcome.ending == "complete"
@@ -94,5 +95,5 @@ class Ask:
             model=reply.model or asked,
             tier=reply.tier,
             usage=reply.usage,
-            at=self._clock.now(),
+            at=at,
         )

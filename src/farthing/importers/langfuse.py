@@ -52,7 +52,7 @@ _PARAMETERS = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "s
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class _OldUsage(msgspec.Struct):
+class _OldUsage(msgspec.Struct, frozen=True):
     input: Count | None = None
     output: Count | None = None
     unit: str | None = None

@@ -51,7 +51,7 @@ class _UsageObject(msgspec.Struct):
     cache_creation: _CacheCreation | None = None
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, frozen=True):
     user_api_key_alias: str | None = None
     usage_object: _UsageObject | None = None
     additional_usage_values: _UsageObject | None = None

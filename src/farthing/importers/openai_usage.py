@@ -76,7 +76,7 @@ def _results(path: Path) -> Iterator[tuple[str, Row]]:
         if "results" not in row and "data" not in row:
             yield place, row
             continue
-        buckets = row["data"] if "data" in row else [row]
+        buckets = row.get("data", [row])
         if not isinstance(buckets, list):
             raise unreadable(path, place, "`data` is not a list.", "Export the usage again.")
         for bucket in buckets:

@@ -19,12 +19,12 @@ class Accumulator:
     __slots__ = (
         "attempts", "cache_read", "calls", "cost", "errors", "estimated", "failures", "hits", "input", "latency",
         "latency_total", "list_cost", "misses", "others", "output", "overhead", "overhead_total", "reasoning", "saved",
-        "ttft", "ttft_total", "unpriced",
+        "ttft", "ttft_total", "unknown_usage", "unpriced",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.calls = self.attempts = self.errors = self.failures = self.hits = self.misses = 0
-        self.unpriced = self.estimated = self.cost = self.list_cost = 0
+        self.unpriced = self.estimated = self.unknown_usage = self.cost = self.list_cost = 0
         self.input = self.cache_read = self.output = self.reasoning = 0
         self.latency_total = self.overhead_total = self.ttft_total = 0
         self.others: defaultdict[str, int] = defaultdict(int)
@@ -55,6 +55,7 @@ class Accumulator:
             self.failures += failed
             if entry.usage_source in ("estimated", "counted"):
                 self.estimated += 1
+            self.unknown_usage += len(entry.unknown_usage)
         if not entry.superseded:
             self._add_call(entry, failed)
 
@@ -111,6 +112,7 @@ class Accumulator:
             misses=self.misses,
             unpriced=self.unpriced,
             estimated=self.estimated,
+            unknown_usage=self.unknown_usage,
             cost=self.cost,
             list_cost=self.list_cost,
             saved=dict(self.saved),
@@ -128,7 +130,8 @@ class Accumulator:
 
 
 COUNTS = (
-    "calls", "attempts", "errors", "failures", "hits", "misses", "unpriced", "estimated", "cost", "list_cost",
+    "calls", "attempts", "errors", "failures", "hits", "misses", "unpriced", "estimated", "unknown_usage", "cost",
+    "list_cost",
 )  # fmt: skip
 DURATIONS = ("latency", "overhead", "ttft")
 

@@ -5,6 +5,7 @@ from itertools import groupby
 
 import msgspec
 
+from farthing.ledger.corrections import Settled, settle
 from farthing.ledger.tally import Tally
 from farthing.schema import Entry, Rollup
 
@@ -13,7 +14,7 @@ def verify(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield a sentence for every rule that a ledger's entries, by arrival, break.
 
     An id appears once. Costs are negative in corrections only. Token counts are never negative. What a call was saved,
-    by lever, is what it would have cost less what it cost. The attempts of an exchange are 0, or 1 and those after it;
+    by lever, is what it would have cost less what it cost, corrections included. The attempts of an exchange are 0, or 1 and those after it;
     exactly the last has not been superseded. A correction comes after what it corrects. The entries of an exchange
     share their arrival, so no more than one instant's are held in memory.
     """
@@ -49,6 +50,8 @@ def _instant(entries: list[Entry]) -> Iterator[str]:
             exchanges.setdefault(entry.group, []).append(entry)
         elif entry.corrects not in ids:
             yield f"Entry {entry.id} corrects {entry.corrects}, which does not come before it."
+    for settled in settle(entries):
+        yield from _savings(settled)
     for attempts in exchanges.values():
         yield from _exchange(attempts)
 
@@ -62,13 +65,16 @@ def _own(entry: Entry) -> Iterator[str]:
             yield f"Entry {entry.id} has a negative cost and corrects nothing."
     if entry.usage is not None and min(msgspec.structs.astuple(entry.usage)) < 0 and not entry.corrects:
         yield f"Entry {entry.id} has used less than nothing."
-    if entry.cost is not None and entry.list_cost is not None:
-        saved = sum(amount for _, amount in entry.saved)
-        if entry.list_cost - entry.cost != saved:
-            yield (
-                f"Entry {entry.id} saved {entry.list_cost - entry.cost} pico-dollars, "
-                f"of which its levers account for {saved}."
-            )
+
+
+def _savings(settled: Settled) -> Iterator[str]:
+    """Whether what the levers saved is the difference between list cost and cost, where both are known."""
+    if settled.cost is None or settled.list_cost is None:
+        return
+    difference = settled.list_cost - settled.cost
+    saved = sum(amount for _, amount in settled.saved)
+    if difference != saved:
+        yield (f"Entry {settled.entry.id} saved {difference} pico-dollars, of which its levers account for {saved}.")
 
 
 def _exchange(entries: list[Entry]) -> Iterator[str]:

@@ -62,7 +62,7 @@ class PriceBook:
 
     def with_overrides(self, toml_text: str, source: str) -> "PriceBook":
         """The book with the user's rows on top; raises ConfigError naming `source`, row and key."""
-        edition = apply(self.edition, read(toml_text, source))
+        edition = apply(self.edition, read(toml_text, source), own=True)
         return PriceBook(edition, _version(edition.as_of, edition.encode()))
 
     def age(self, at: int) -> int:

@@ -59,6 +59,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The prices of one model at one tier, while valid: from `start` to before `until` (Unix ns), within `windows`.
 
     `bands` ascend from 0; the band that a request's total input falls in prices all of that request.
+    `own` rows are the user's terms with this provider, which do not hold at others that borrow the model.
     """
 
     bands: tuple[Band, ...]
@@ -66,6 +67,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     until: int | None = None
     windows: tuple[Window, ...] = ()
     source: str = ""
+    own: bool = False
 
 
 class Model(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -37,7 +37,7 @@ def _meet(row: Row, top: Row) -> Row | None:
         windows = _common(row.windows, top.windows)
         if not windows:
             return None
-    return Row(overlaid(row.bands, top.bands), start, until, windows, top.source)
+    return Row(overlaid(row.bands, top.bands), start, until, windows, top.source, own=row.own or top.own)
 
 
 def _common(these: tuple[Window, ...], those: tuple[Window, ...]) -> tuple[Window, ...]:
@@ -55,7 +55,8 @@ def _without_hidden(rows: tuple[Row, ...]) -> tuple[Row, ...]:
 
 def _hides(later: Row, row: Row) -> bool:
     return (
-        (later.start is None or (row.start is not None and later.start <= row.start))
+        (row.own or not later.own)
+        and (later.start is None or (row.start is not None and later.start <= row.start))
         and (later.until is None or (row.until is not None and later.until >= row.until))
         and (not later.windows or later.windows == row.windows)
     )

@@ -55,7 +55,7 @@ def _matches_wildcards(pattern: str, name: str) -> bool:
 
 
 def find(providers: Mapping[str, Provider], provider: str, model: str) -> Found | None:
-    """The model that `model` means at `provider`, or at the first maker that serves such names when it is "".
+    """The model that `model` means at `provider`, or at a maker when it is "": first those that serve such names.
 
     A name is tried as it is, then with a compact date spelled out, then without its date: a snapshot that has no
     row of its own costs what its family costs.
@@ -66,7 +66,10 @@ def find(providers: Mapping[str, Provider], provider: str, model: str) -> Found 
     if provider:
         home = providers.get(provider.lower())
         return _find_at(providers, home, name) if home else None
-    makers = (maker for maker in providers.values() if any(matches(pattern, name) for pattern in maker.serves))
+    makers = sorted(
+        (maker for maker in providers.values() if maker.serves),
+        key=lambda maker: not any(matches(pattern, name) for pattern in maker.serves),
+    )
     return next(filter(None, (_find_at(providers, maker, name) for maker in makers)), None)
 
 

@@ -75,9 +75,10 @@ def read(text: str, place: str) -> Tables:
     )
 
 
-def apply(edition: Edition, tables: Tables) -> Edition:
+def apply(edition: Edition, tables: Tables, *, own: bool) -> Edition:
     """The edition with the tables on top: their rows win while valid, their rules come first.
 
+    `own` says that they are the user's, whose terms with one provider do not hold at others that borrow its models.
     Raises ConfigError when a row or rule names a provider that neither the edition nor the tables know.
     """
     providers = {provider.id: provider for provider in edition.providers}
@@ -85,7 +86,9 @@ def apply(edition: Edition, tables: Tables) -> Edition:
         providers[provider.id] = _redeclared(providers.get(provider.id), provider)
     _check_references(tables, providers)
     for price in tables.prices:
-        providers[price.provider] = _with_price(providers[price.provider], price)
+        providers[price.provider] = _with_price(
+            providers[price.provider], price, msgspec.structs.replace(price.row, own=own)
+        )
     return msgspec.structs.replace(
         edition,
         as_of=max(edition.as_of, tables.as_of),
@@ -108,12 +111,12 @@ def _redeclared(before: Provider | None, now: Provider) -> Provider:
     )
 
 
-def _with_price(provider: Provider, price: Price) -> Provider:
+def _with_price(provider: Provider, price: Price, row: Row) -> Provider:
     known = next((model for model in provider.models if model.id.lower() == price.model.lower()), None)
     if known is None:
-        model = Model(price.model, {price.tier: (price.row,)}, price.names)
+        model = Model(price.model, {price.tier: (row,)}, price.names)
         return msgspec.structs.replace(provider, models=(model, *provider.models))
-    rows = layered(known.tiers.get(price.tier, ()), price.row)
+    rows = layered(known.tiers.get(price.tier, ()), row)
     names = known.names + tuple(name for name in price.names if name not in known.names)
     grown = Model(known.id, {**known.tiers, price.tier: rows}, names)
     return msgspec.structs.replace(

@@ -67,6 +67,8 @@ def tiers_of(edition: Edition, found: Found) -> list[str]:
 
 def _rows(edition: Edition, found: Found, tier: str) -> tuple[Row, ...]:
     rows = found.model.tiers.get(STANDARD, ())
+    if found.borrowed:
+        rows = tuple(row for row in rows if not row.own)
     if tier != STANDARD:
         rows = tuple(_ruled(edition, found, tier, rows))
         for row in () if found.borrowed else found.model.tiers.get(tier, ()):

@@ -12,6 +12,9 @@ import msgspec
 from farthing.ports import Outcome, Question, Sink
 from farthing.providers.connection import UpstreamConnection
 
+CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+"""A caller's own, which stay here when the gateway has a key of its own for this upstream."""
+
 SWEEP_SECONDS = 0.25
 """How often deadlines are checked: one timer for all connections instead of one per call."""
 
@@ -49,6 +52,7 @@ class HttpUpstream:
         self._port = url.port or (443 if self._tls else 80)
         self._prefix = url.path.rstrip("/").encode()
         self._tail = f" HTTP/1.1\r\nhost: {url.netloc.rpartition('@')[2]}\r\naccept-encoding: identity\r\n".encode()
+        self._own_key = bool(settings.api_key)
         if settings.api_key:
             scheme = "Bearer " if settings.auth == "authorization" else ""
             self._tail += f"{settings.auth}: {scheme}{settings.api_key}\r\n".encode()
@@ -90,7 +94,8 @@ class HttpUpstream:
     def _head(self, question: Question) -> bytes:
         parts = [question.method.encode(), b" ", self._prefix, question.path.encode(), self._tail]
         for name, value in question.headers:
-            parts += (name, b": ", value, b"\r\n")
+            if not (self._own_key and name in CREDENTIALS):
+                parts += (name, b": ", value, b"\r\n")
         if question.body or question.method != "GET":
             parts.append(b"content-length: %d\r\n" % len(question.body))
         parts.append(b"\r\n")

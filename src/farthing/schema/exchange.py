@@ -20,7 +20,6 @@ class Attempt(msgspec.Struct, frozen=True):
     """One upstream asked once. Instants are Unix nanoseconds; `first_byte` is `None` when nothing came back."""
 
     upstream: str
-    provider: str
     reply: Reply
     started: int
     ended: int

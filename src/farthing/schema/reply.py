@@ -18,7 +18,7 @@ class Reply(msgspec.Struct, frozen=True):
 
     `model` and `tier` are what the provider says it served, which is what it bills; `finish` is its stop reason;
     `error` is the stable code of a failure; `unknown_usage` names usage fields that Farthing does not know yet;
-    `charge` is what the answer cost when it was bought, and so what a cache saves by giving it again;
+    `provider` is the price book's name for who sold it; `charge` is what the answer cost when it was bought, and so what a cache saves by giving it again;
     `simulated` marks answers of a stub or a recording.
     """
 
@@ -35,6 +35,7 @@ class Reply(msgspec.Struct, frozen=True):
     finish: str | None = None
     error: str = ""
     unknown_usage: tuple[str, ...] = ()
+    provider: str = ""
     charge: Charge | None = None
     simulated: bool = False
 

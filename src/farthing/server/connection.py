@@ -77,6 +77,8 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.last_activity = self._loop.time()
         self._rejected: FarthingError | None = None
+        self._refused = False
+        self._drained = False
         self._last_headers: list[tuple[bytes, bytes]] = []
         self._last_intake: Intake | None = None
         self._start_request()
@@ -174,7 +176,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._rejected is not None:
-            self.transport.close()
+            self._drained = True
+            if self._refused:
+                self.transport.close()
             return
         request = Request(
             method=self._parser.get_method().decode("ascii"),
@@ -301,7 +305,8 @@ class Connection(asyncio.Protocol):
 
     def _part(self, data: bytes, linger: bool) -> None:
         self.write(data)
-        if not linger:
+        self._refused = True
+        if self._drained or not linger:
             self.transport.close()
 
     async def _serve_control(self, request: Request) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -11,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from farthing.errors import LedgerError
-from farthing.ports import Clock, LedgerStore, Stored
+from farthing.ports import LedgerStore, Stored
 from farthing.schema import Entry
+from farthing.stores.retention import Retention
 from farthing.stores.segments import delete_drained, read_journal
 
 log = logging.getLogger(__name__)
@@ -23,19 +23,8 @@ BATCH = 1000
 """Records per transaction: more would keep the interpreter from the event loop for too long at a stretch."""
 BACKLOG = 8192
 """Records kept in memory for the store; beyond, it reads them from the journal's files."""
-PRUNE_EVERY = 3600.0
-"""Seconds between two looks for entries past their retention."""
-DAY = 86_400_000_000_000
-"""One day in nanoseconds."""
 LONGEST_PAUSE = 30.0
 """Seconds between two tries while the store fails."""
-
-
-class Retention(msgspec.Struct, frozen=True):
-    """How many days entries are kept (roll-ups stay), by which clock."""
-
-    days: int
-    clock: Clock
 
 
 class HandOver:
@@ -99,7 +88,6 @@ class Drain:
         self._handed = handed
         self._sync = sync
         self._retention = retention
-        self._prune_at = time.monotonic()
         self._position = store.position()
         self._reading: Iterator[tuple[int, bytes]] | None = None
         self._decoder = msgspec.json.Decoder(Entry)
@@ -189,10 +177,9 @@ class Drain:
             ) from error
 
     def _prune(self) -> None:
-        """Forget what is past its retention, at the start and then hourly."""
-        if self._retention and time.monotonic() >= self._prune_at:
-            self._prune_at = time.monotonic() + PRUNE_EVERY
-            self._store.prune(self._retention.clock.now() - self._retention.days * DAY)
+        before = self._retention.cutoff() if self._retention else None
+        if before is not None:
+            self._store.prune(before)
 
     def _failed(self, error: LedgerError) -> None:
         if not self.failure:

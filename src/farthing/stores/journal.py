@@ -16,7 +16,8 @@ import msgspec
 from farthing.errors import LedgerError
 from farthing.ports import LedgerStore, Stored
 from farthing.schema import Entry
-from farthing.stores.drain import Drain, HandOver, Retention
+from farthing.stores.drain import Drain, HandOver
+from farthing.stores.retention import Retention
 from farthing.stores.segments import (
     Tail,
     create_segment,
@@ -141,9 +142,11 @@ class FileJournal:
         self._run_callbacks()
 
     def flush(self, timeout: float) -> bool:
-        """Write what is queued and wait until the store has it all; whether it did within `timeout` seconds."""
-        self.commit()
-        return not self._queued and self._drain.flush(timeout)
+        """Wait until the store has all that is written; whether it did within `timeout` seconds.
+
+        May be called from any thread; it is for the end and for tests, as it blocks.
+        """
+        return self._drain.flush(timeout)
 
     def sync(self) -> None:
         """Force to disk what is written."""
@@ -167,7 +170,8 @@ class FileJournal:
         """
         if self._closed:
             return
-        self.flush(CLOSING)
+        self.commit()
+        self._drain.flush(CLOSING)
         self._closed = True
         self._drain.close()
         self.sync()

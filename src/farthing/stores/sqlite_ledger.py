@@ -21,6 +21,7 @@ from farthing.schema import HOUR, Entry, Rollup
 from farthing.stores import ledger_schema as sql
 from farthing.stores.bulk import pack
 from farthing.stores.memory_ledger import missing_records
+from farthing.stores.transactions import transaction
 
 ROLL_UP_EVERY = 8192
 """Entries between two writes of the roll-ups."""
@@ -182,14 +183,8 @@ class SqliteLedger:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._explained():
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-            finally:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+        with self._explained(), transaction(self._writer) as db:
+            yield db
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

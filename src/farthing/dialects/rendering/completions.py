@@ -22,7 +22,7 @@ def chat_frames(answer: Json, wants_usage: bool) -> list[bytes]:
     """A chat completion as a stream: per choice its role, its message, its end; then usage if wanted, then [DONE]."""
     frames: list[bytes] = []
     for choice in answer["choices"]:
-        message = dict(choice["message"])
+        message = {**choice["message"]}
         index = choice["index"]
         opening = {"role": message.pop("role", "assistant"), "content": None if message.get("content") is None else ""}
         if message.get("tool_calls"):

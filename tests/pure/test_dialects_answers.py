@@ -1,0 +1,80 @@
+"""Plain answers that are not what they should be."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farthing.dialects import decode, is_object, read
+from farthing.dialects.answers import error_code
+from farthing.schema import Call, Endpoint
+
+ENDPOINTS: list[Endpoint] = ["chat", "completions", "embeddings", "responses", "messages", "count_tokens"]
+
+
+def asked(endpoint: Endpoint) -> Call:
+    return decode(endpoint, b'{"model":"m"}', method="POST", path="/v1/x")
+
+
+@pytest.mark.parametrize("endpoint", [*ENDPOINTS, "models"])
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"text"', b"{}", b"{", b"<html>", b"[" * 100_000, b"\xff\xfe"])
+def test_what_is_no_answer_is_garbage(endpoint: Endpoint, body: bytes) -> None:
+    call = asked(endpoint) if endpoint != "models" else decode("models", b"", method="GET", path="/v1/models")
+    reading = read(call, 200, body)
+    assert (reading.error, reading.usage, reading.usage_source) == ("upstream_garbage", None, "none")
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@given(st.binary(max_size=40))
+def test_reading_never_fails(endpoint: Endpoint, body: bytes) -> None:
+    assert read(asked(endpoint), 200, body).error != ""
+    assert read(asked(endpoint), 500, body).error == "http_500"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error": {"message": "m", "type": "t", "code": "c"}}, "c"),
+        ({"error": {"message": "m", "type": "t", "code": None}}, "t"),
+        ({"error": {"message": "m", "code": 429, "status": "RESOURCE_EXHAUSTED"}}, "RESOURCE_EXHAUSTED"),
+        ([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}], "RESOURCE_EXHAUSTED"),
+        ({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}, "BadRequestError"),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "m"}}, "overloaded_error"),
+        ({"error": "model not found"}, "http_429"),
+        ({"detail": "Not Found"}, "http_429"),
+        ({"error": {"code": "has spaces and\nlines"}}, "http_429"),
+        ({"error": {"code": "x" * 65}}, "http_429"),
+        ([], "http_429"),
+        ("text", "http_429"),
+    ],
+)
+def test_an_error_is_named_by_its_provider(body: object, code: str) -> None:
+    assert read(asked("chat"), 429, json.dumps(body).encode()).error == code
+
+
+def test_an_error_with_status_200_is_an_error() -> None:
+    for endpoint in ENDPOINTS:
+        assert read(asked(endpoint), 200, b'{"error":{"type":"server_error"}}').error == "server_error"
+    assert read(asked("chat"), 200, b'{"error":"busy"}').error == "upstream_error"
+    assert error_code(None) == "upstream_error"
+
+
+def test_an_error_beside_an_answer_is_told_with_its_usage() -> None:
+    body = b'{"choices":[{"finish_reason":"error"}],"error":{"code":"cut"},"usage":{"prompt_tokens":3}}'
+    reading = read(asked("chat"), 200, body)
+    assert (reading.error, reading.finish) == ("cut", "error")
+    assert reading.usage is not None
+    assert reading.usage.input == 3
+
+
+def test_of_several_choices_the_one_that_was_cut_off_is_told() -> None:
+    body = b'{"choices":[{"finish_reason":"stop"},{"finish_reason":"length"}]}'
+    assert read(asked("chat"), 200, body).finish == "length"
+
+
+@pytest.mark.parametrize(
+    ("body", "is_one"), [(b"{}", True), (b"[]", False), (b"{", False), (b"", False), (b'{"a":"\xff"}', False)]
+)
+def test_only_an_object_can_be_passed_on(body: bytes, is_one: bool) -> None:
+    assert is_object(body) is is_one
