@@ -45,6 +45,13 @@ def test_any_bytes_can_be_estimated(data: bytes) -> None:
     assert estimate_tokens(data) >= 0
 
 
+def test_a_long_text_is_judged_by_slices_of_it() -> None:
+    mixed = (PROSE + "\n12345678 {}[]();\n") * 40 + "四分之一便士" * 4_000
+    pieces = [mixed[at : at + 10_000] for at in range(0, len(mixed), 10_000)]
+    whole = sum(map(estimate_tokens, pieces))
+    assert abs(estimate_tokens(mixed) - whole) <= whole // 20
+
+
 def tokens(endpoint: Endpoint, **body: object) -> int:
     return estimate_input(decode(endpoint, json.dumps({"model": "m", **body}).encode(), method="POST", path="/v1/x"))
 

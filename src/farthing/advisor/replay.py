@@ -11,7 +11,7 @@ from farthing import dialects
 from farthing.advisor.virtual_time import NANOSECONDS, TICK, VirtualClock, VirtualLoop
 from farthing.errors import RequestError, TrafficError
 from farthing.ports import Outlet, Question
-from farthing.schema import OFFSETS_END, Call, Caller, Endpoint, Exchange, Recorded
+from farthing.schema import OFFSETS_END, Call, Caller, Endpoint, Exchange, Recorded, Usage
 
 Handle = Callable[[Exchange, Outlet | None], Awaitable[Exchange]]
 """Answers one call and enters it in a ledger: a pipeline's `handle`."""
@@ -26,6 +26,8 @@ MOST_OPEN: Final = 10_000
 """Calls open at once; more wait, in virtual time, for one to be answered."""
 
 _WEEK: Final = 7 * 24 * 3600 * NANOSECONDS
+
+_LIVES: Final = ("5m", "30m", "1h", "12h")
 
 _PATHS: Final[dict[Endpoint, str]] = {
     "chat": "/v1/chat/completions",
@@ -226,7 +228,15 @@ def _call(recorded: Recorded, name: bytes) -> Call:
         headers=headers,
         stream=recorded.stream,
         tier=recorded.tier,
+        cache_ttl=_cache_ttl(recorded.usage),
     )
+
+
+def _cache_ttl(usage: Usage | None) -> str | None:
+    """The time to live that the caller must have asked for, as a chat's reply does not tell it."""
+    if usage is None:
+        return None
+    return next((ttl for ttl in _LIVES if getattr(usage, f"cache_write_{ttl}")), None)
 
 
 def stand_in(endpoint: Endpoint, model: str, prompt: str, stream: bool) -> bytes:

@@ -1,6 +1,13 @@
 """Virtual time: an event loop that jumps to the next timer instead of waiting for it, and the clock that reads it."""
 
 import asyncio
+import heapq
+import logging
+from asyncio import events
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 NANOSECONDS = 10**9
 TICK = 1_000
@@ -8,52 +15,114 @@ TICK = 1_000
 
 _TICKS = NANOSECONDS // TICK
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
-class VirtualLoop(asyncio.BaseEventLoop):
+
+class VirtualLoop(asyncio.AbstractEventLoop):
     """An asyncio loop whose time passes only when every task waits for it, and then at once.
 
-    There is no network, no signal and no thread in virtual time: a task that waits for anything but a timer or another
-    task makes the loop raise RuntimeError. Equal programs run in equal order.
+    Equal programs run in equal order: callbacks in the order they were asked for, timers by time and then by order.
+    There is no network, no file, no signal and no thread in virtual time: asking for them raises NotImplementedError,
+    and waiting for anything that no timer will bring raises RuntimeError.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._seconds = 0.0
         self.elapsed = 0
         """Nanoseconds since the loop was made."""
-        self._selector = _Skip(self)
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
+        self._asked = 0
+        self._closed = False
+
+    # -- what tasks and futures ask of a loop
 
     def time(self) -> float:
         """Seconds since the loop was made."""
-        return self._seconds
+        return self.elapsed / NANOSECONDS
 
-    def skip(self, seconds: float) -> None:
-        """Let time pass."""
-        self._seconds += seconds
-        self.elapsed = round(self._seconds * _TICKS) * TICK
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
-    def _process_events(self, event_list: object) -> None:
-        """No file is watched, so none has events."""
+    def call_later(
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.elapsed / NANOSECONDS + delay, callback, *args, context=context)
 
-    def _write_to_self(self) -> None:
-        """Nothing sleeps, so nothing needs waking."""
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._asked += 1
+        heapq.heappush(self._timers, (round(when * _TICKS), self._asked, handle))
+        return handle
 
+    def create_future(self) -> "asyncio.Future[Any]":
+        return asyncio.Future(loop=self)
 
-class _Skip:
-    """What the loop asks to wait until the next timer is due: time passes instead."""
+    def create_task(self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any) -> "asyncio.Task[T]":
+        return asyncio.Task(coro, loop=self, **options)
 
-    def __init__(self, loop: VirtualLoop) -> None:
-        self._loop = loop
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """An exception that no task awaits: logged, as on any other loop."""
+        logging.getLogger(__name__).error(context.get("message"), exc_info=context.get("exception"))
 
-    def select(self, timeout: float | None) -> tuple[()]:
-        if timeout is None:
+    def get_debug(self) -> bool:
+        return False
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """A cancelled timer stays where it is until it is due, and is then passed over."""
+
+    # -- running
+
+    def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
+        """Run until `future` is done, and return its result."""
+        before = events._get_running_loop()
+        events._set_running_loop(self)
+        ready = self._ready
+        try:
+            task = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]  # it takes generators too
+            while not task.done():
+                if not ready:
+                    self._skip()
+                for _ in range(len(ready)):
+                    handle = ready.popleft()
+                    if not handle.cancelled():
+                        handle._run()
+            return task.result()
+        finally:
+            events._set_running_loop(before)
+
+    def _skip(self) -> None:
+        """Let time pass until the next timer is due, and make ready all that are due then."""
+        timers = self._timers
+        if not timers:
             raise RuntimeError("Virtual time stands still: every task waits for something that no timer will bring.")
-        if timeout > 0:
-            self._loop.skip(timeout)
-        return ()
+        tick = timers[0][0]
+        self.elapsed = max(self.elapsed, tick * TICK)
+        while timers and timers[0][0] == tick:
+            self._ready.append(heapq.heappop(timers)[2])
+
+    def is_running(self) -> bool:
+        return events._get_running_loop() is self
+
+    def is_closed(self) -> bool:
+        return self._closed
 
     def close(self) -> None:
-        """There is nothing to close."""
+        self._closed = True
+        self._ready.clear()
+        self._timers.clear()
+
+    async def shutdown_asyncgens(self) -> None:
+        """Generators that are left open are closed by the interpreter."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (asyncio's own)
+        """There are no threads."""
 
 
 class VirtualClock:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from farthing.cli.ledgers import journal_path
 from farthing.config import Loaded, Server, Settings, resolve_secret
 from farthing.config.secrets import references
 from farthing.errors import ConfigError
@@ -93,7 +94,7 @@ def ledger_directory(settings: Settings) -> Iterator[Finding]:
 
 def journal(settings: Settings) -> Iterator[Finding]:
     """Whether every record of the journal is as it was written."""
-    directory = Path(settings.ledger.path) / "journal"
+    directory = journal_path(settings)
     if not directory.is_dir():
         yield Finding("journal", "ok", "none yet")
         return

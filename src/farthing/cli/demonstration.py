@@ -32,7 +32,7 @@ class Receipt(msgspec.Struct, frozen=True):
     list_cost: int | None
 
 
-class Summary(msgspec.Struct, frozen=True, tag_field="schema", tag="farthing.demo/1"):
+class Summary(msgspec.Struct, frozen=True):
     """What the demonstration did. Money is in pico-dollars, durations are in microseconds."""
 
     url: str

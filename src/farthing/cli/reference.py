@@ -59,7 +59,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _helps(command: click.Command, path: str, parent: click.Context | None) -> Iterator[str]:
-    context = click.Context(command, parent, info_name=path.rsplit(maxsplit=1)[-1], terminal_width=HELP_WIDTH)
+    name = path.rsplit(maxsplit=1)[-1]
+    context = click.Context(command, parent, info_name=name, terminal_width=HELP_WIDTH, **command.context_settings)
     yield f"## `{path}`\n"
     yield f"```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import click
 import msgspec
+from msgspec.structs import asdict
 
 from farthing.cli.asking import Asked
 
@@ -17,13 +18,13 @@ STRIDE = 50
 """Progress is drawn once for so many steps, for drawing costs more than many a step."""
 
 
-def answer(asked: Asked, document: D, as_text: Callable[[D], str]) -> None:
-    """Print a document: as JSON when asked to, else in words."""
-    click.echo(as_json(document) if asked.json else as_text(document).rstrip("\n"))
+def answer(asked: Asked, schema: str, document: D, in_words: Callable[[D], str]) -> None:
+    """Print a document: as JSON that names its schema when asked to, else in words."""
+    click.echo(as_json({"schema": schema, **asdict(document)}) if asked.json else in_words(document).rstrip("\n"))
 
 
 def as_json(document: object) -> str:
-    """A document as indented JSON; one that is a Struct says its schema first."""
+    """Indented JSON."""
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
@@ -34,7 +35,7 @@ def say(asked: Asked, text: str) -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
-    """Aligned columns: the first `labels` to the left, the rest, which are figures, to the right."""
+    """Aligned columns: the first `labels` to the left, the rest, figures, to the right; no heads if all are empty."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -44,7 +45,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) 
         )
         return "  ".join(aligned).rstrip()
 
-    return "\n".join([strong(line(heads)), *map(line, rows)])
+    return "\n".join([strong(line(heads)), *map(line, rows)] if any(heads) else map(line, rows))
 
 
 def strong(text: str) -> str:

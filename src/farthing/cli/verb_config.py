@@ -17,7 +17,7 @@ from farthing.errors import ConfigError
 SecretState = Literal["resolves", "missing"]
 
 
-class Shown(msgspec.Struct, frozen=True, tag_field="schema", tag="farthing.config/1"):
+class Shown(msgspec.Struct, frozen=True):
     """The settings in force; `origin` and `secrets` are by dotted name."""
 
     file: str | None
@@ -26,7 +26,7 @@ class Shown(msgspec.Struct, frozen=True, tag_field="schema", tag="farthing.confi
     secrets: dict[str, SecretState]
 
 
-class Checked(msgspec.Struct, frozen=True, tag_field="schema", tag="farthing.config.check/1"):
+class Checked(msgspec.Struct, frozen=True):
     """What a sound configuration holds."""
 
     file: str | None
@@ -45,14 +45,19 @@ def command() -> None:
 @verb
 def show(asked: Asked, origin: bool) -> None:
     """Print every setting in force, as TOML. Secrets stay references."""
-    answer(asked, _shown(configuration(asked)), lambda shown: as_toml(shown.settings, _notes(shown, origin)))
+    answer(
+        asked,
+        "farthing.config/1",
+        _shown(configuration(asked)),
+        lambda shown: as_toml(shown.settings, _notes(shown, origin)),
+    )
 
 
 @command.command()
 @verb
 def check(asked: Asked) -> None:
-    """Say whether the configuration can be used; exit 2 with every fault when it cannot."""
-    answer(asked, _checked(configuration(asked)), _in_a_line)
+    """Say whether the configuration can be used, or every fault (exit 2)."""
+    answer(asked, "farthing.config.check/1", _checked(configuration(asked)), _in_a_line)
 
 
 @command.command()

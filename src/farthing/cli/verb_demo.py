@@ -12,6 +12,7 @@ import uvloop
 
 from farthing.cli.asking import Asked, verb
 from farthing.cli.demonstration import Receipt, Summary, demonstrate, stage
+from farthing.cli.figures import dollars, duration, percent, share
 from farthing.cli.render import answer, progress, say, strong, table
 from farthing.cli.verb_up import pointers
 from farthing.schema import usd
@@ -38,7 +39,7 @@ async def _show(asked: Asked, directory: Path, calls: int, seed: int, port: int)
             say(asked, f"Port {port} is taken; the demo listens at {gateway.url} instead.")
         with progress(asked, "simulated calls", calls) as done:
             summary = await demonstrate(gateway, calls, seed, done)
-        answer(asked, summary, _in_words)
+        answer(asked, "farthing.demo/1", summary, _in_words)
         if sys.stdout.isatty():
             say(asked, "\nThe gateway stays up, over the simulated upstream. Ctrl-C stops it.")
             await _interruption()
@@ -60,18 +61,18 @@ def _words(summary: Summary) -> Iterator[str]:
     yield ""
     saved = summary.list_cost - summary.paid
     figures = [
-        ("list cost", usd(summary.list_cost, 4), ""),
-        ("paid", usd(summary.paid, 4), ""),
-        ("saved", usd(saved, 4), _share(saved, summary.list_cost)),
+        ("list cost", dollars(summary.list_cost), ""),
+        ("paid", dollars(summary.paid), ""),
+        ("saved", dollars(saved), share(saved, summary.list_cost)),
         *(
-            (f"  by {lever}", usd(amount, 4), _share(amount, summary.list_cost))
+            (f"  by {lever}", dollars(amount), share(amount, summary.list_cost))
             for lever, amount in summary.saved.items()
         ),
     ]
     yield table(("simulated", "dollars", "of list"), figures)
     yield ""
-    yield f"cache: {_percent(summary.hit_ratio)} of the calls that may share an answer were given one"
-    yield f"overhead of the gateway: p50 {_time(summary.overhead_p50)}, p99 {_time(summary.overhead_p99)}"
+    yield f"cache: {percent(summary.hit_ratio)} of the calls that may share an answer were given one"
+    yield f"overhead of the gateway: p50 {duration(summary.overhead_p50)}, p99 {duration(summary.overhead_p99)}"
     if summary.errors:
         yield f"errors: {summary.errors:,}"
     if summary.receipt:
@@ -91,17 +92,3 @@ def _receipt(receipt: Receipt) -> Iterator[str]:
     ]
     rows.append(("total", "", "", usd(receipt.cost)))
     yield table(("meter", "quantity", "per million", "amount"), rows)
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else ""
-
-
-def _percent(ratio: float | None) -> str:
-    return "none" if ratio is None else f"{100 * ratio:.1f} %"
-
-
-def _time(microseconds: float | None) -> str:
-    if microseconds is None:
-        return "unknown"
-    return f"{microseconds / 1000:.2f} ms" if microseconds >= 1000 else f"{microseconds:.0f} us"

@@ -16,7 +16,7 @@ from farthing.errors import ConfigError
 MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "failure": ("FAIL", "red")}
 
 
-class Health(msgspec.Struct, frozen=True, tag_field="schema", tag="farthing.doctor/1"):
+class Health(msgspec.Struct, frozen=True):
     """Every finding; healthy when none is a failure."""
 
     healthy: bool
@@ -32,7 +32,7 @@ def command(asked: Asked) -> None:
     the port, and the age of the prices. Contacts no provider.
     """
     health = _examined(asked)
-    answer(asked, health, _in_lines)
+    answer(asked, "farthing.doctor/1", health, _in_lines)
     click.get_current_context().exit(0 if health.healthy else 1)
 
 

@@ -9,14 +9,14 @@ import click
 import msgspec
 
 from farthing.cli.asking import Asked, verb
-from farthing.cli.render import as_json, progress, say
+from farthing.cli.render import answer, progress, say
 from farthing.cli.traffic import AUTO, FORMATS, importer_of, records
 from farthing.errors import TrafficError
 from farthing.importers import Reading
 from farthing.schema import Recorded, write_recorded
 
 
-class Imported(msgspec.Struct, frozen=True, tag_field="schema", tag="farthing.import/1"):
+class Imported(msgspec.Struct, frozen=True):
     """What was read: how many records were written where, and how many were left out, by reason."""
 
     format: str
@@ -43,10 +43,10 @@ def command(asked: Asked, file: Path, output: Path | None, name: str, model: str
     with progress(asked, "records", limit) as done:
         count = _write(records(importer, file, reading, limit), output, done)
     imported = Imported(importer.name, count, dict(reading.skipped), str(output or "stdout"))
-    if asked.json:
-        click.echo(as_json(imported))
-    else:
+    if output is None:
         say(asked, _in_words(imported))
+    else:
+        answer(asked, "farthing.import/1", imported, _in_words)
 
 
 def _write(traffic: Iterable[Recorded], output: Path | None, done: Callable[[int], None]) -> int:

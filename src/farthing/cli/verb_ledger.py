@@ -1,22 +1,25 @@
 """`farthing ledger`: read, export, verify and re-rate the ledger."""
 
+import csv
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import click
 import msgspec
 
 from farthing.cli.asking import Asked, verb
 from farthing.cli.configured import configuration
+from farthing.cli.figures import dollars
+from farthing.cli.following import latest
 from farthing.cli.ledgers import ledger_of
-from farthing.cli.when import SECOND, shown
-from farthing.ports import LedgerStore
+from farthing.cli.proving import Proven, prove
+from farthing.cli.render import answer, table
+from farthing.cli.rerating import OWN, Rerating, rerated
+from farthing.cli.when import instant, shown
+from farthing.errors import LedgerError
+from farthing.ledger.export import COLUMNS, csv_row
 from farthing.schema import Entry, usd
-
-POLL_SECONDS = 0.5
-SETTLING = 900 * SECOND
-"""Entries appear by settlement, and may have arrived this much before others that appeared earlier."""
 
 
 @click.group()
@@ -31,25 +34,87 @@ def command() -> None:
 def tail(asked: Asked, count: int, follow: bool) -> None:
     """Print the latest entries, one to a line; with --json as JSON lines."""
     with ledger_of(configuration(asked).settings) as ledger:
-        for entry in _latest(ledger, count, follow):
+        for entry in latest(ledger, count, follow):
             click.echo(msgspec.json.encode(entry) if asked.json else _in_a_line(entry))
-            sys.stdout.flush()
 
 
-def _latest(ledger: LedgerStore, count: int, follow: bool) -> Iterator[Entry]:
-    first = list(ledger.entries(limit=count, newest_first=True))[::-1] if count else []
-    yield from first
-    if not follow:
-        return
-    since = first[-1].at if first else time.time_ns()
-    seen = {entry.id for entry in ledger.entries(since=since - SETTLING)}
-    while True:
-        time.sleep(POLL_SECONDS)
-        for entry in ledger.entries(since=since - SETTLING):
-            if entry.id not in seen:
-                seen.add(entry.id)
-                since = max(since, entry.at)
-                yield entry
+@command.command()
+@click.option("--format", "name", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@click.option("--since", metavar="WHEN", default="1970-01-01", help="A date and time (UTC), or a span such as 7d.")
+@click.option("--until", metavar="WHEN", help="Likewise; up to now when left out.")
+@verb
+def export(asked: Asked, name: str, since: str, until: str | None) -> None:
+    """Print the entries of a period, as CSV or JSON lines.
+
+    CSV has dollars, the JSON lines are as the ledger keeps them, in pico-dollars. --json is --format jsonl.
+    """
+    now = time.time_ns()
+    with ledger_of(configuration(asked).settings) as ledger:
+        entries = ledger.entries(instant(since, now), instant(until, now) if until else now)
+        _write_lines(entries) if asked.json or name == "jsonl" else _write_csv(entries)
+
+
+@command.command()
+@verb
+def verify(asked: Asked) -> None:
+    """Check the whole ledger; exit 4 when something is broken.
+
+    Looks at every checksum of the journal, at the store's own file, and at what must be true of all entries.
+    """
+    proven = prove(configuration(asked).settings)
+    answer(asked, "farthing.ledger.verify/1", proven, _verdict)
+    if not proven.sound:
+        raise LedgerError(f"the ledger breaks {len(proven.problems)} rules", hint="Restore it from a backup.")
+
+
+@command.command()
+@click.option("--edition", metavar="VERSION", default=OWN, show_default=True, help="Of the price book; or `current`.")
+@click.option("--apply", is_flag=True, help="Enter the differences as corrections. No gateway may be running.")
+@verb
+def rerate(asked: Asked, edition: str, apply: bool) -> None:
+    """Charge every metered attempt again, to prove or correct it.
+
+    By the edition of the price book that it was charged by, the amount must be the same; by another it may differ.
+    Entries are never changed: --apply adds corrections. An attempt that its own edition does not reproduce, such as
+    one on hardware paid by the hour, is left alone.
+    """
+    if apply and edition == OWN:
+        raise click.UsageError("--apply needs the --edition to apply")
+    answer(asked, "farthing.ledger.rerate/1", rerated(configuration(asked).settings, edition, apply), _differences)
+
+
+def _write_lines(entries: Iterable[Entry]) -> None:
+    for entry in entries:
+        sys.stdout.buffer.write(msgspec.json.encode(entry) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _write_csv(entries: Iterable[Entry]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(map(csv_row, entries))
+
+
+def _verdict(proven: Proven) -> str:
+    if proven.sound:
+        return f"sound: {proven.entries:,} entries, every checksum and every rule holds"
+    return "\n".join(proven.problems)
+
+
+def _differences(rerating: Rerating) -> str:
+    lines = [f"{rerating.attempts:,} metered attempts, {rerating.reproduced:,} reproduced by their own edition"]
+    if left := rerating.attempts - rerating.reproduced:
+        lines.append(
+            f"{left:,} left alone, for their own edition gives another amount: {', '.join(rerating.left_alone)}"
+        )
+    if rerating.edition != OWN:
+        lines.append(f"{rerating.changed:,} would cost another amount by edition {rerating.edition}")
+        rows = [(model, dollars(change.before), dollars(change.after)) for model, change in rerating.by_model.items()]
+        if rows:
+            lines += ["", table(("model", "now", "then"), rows)]
+    if rerating.applied:
+        lines.append(f"entered {rerating.changed:,} corrections")
+    return "\n".join(lines)
 
 
 def _in_a_line(entry: Entry) -> str:

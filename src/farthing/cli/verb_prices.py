@@ -17,7 +17,7 @@ from farthing.pricing import PriceBook, PriceRow
 from farthing.stores.price_files import current_book
 
 
-class Prices(msgspec.Struct, frozen=True, tag_field="schema", tag="farthing.prices/1"):
+class Prices(msgspec.Struct, frozen=True):
     """An edition of the price book, and the prices in it of the models asked for."""
 
     version: str
@@ -43,7 +43,7 @@ def show(asked: Asked, model: str, every: bool) -> None:
     prices = _prices(current_book(configuration(asked).settings.prices.overrides), model)
     if not every:
         prices = msgspec.structs.replace(prices, rows=_in_force(prices.rows, time_ns()))
-    answer(asked, prices, _contents if model == "*" else _in_rows)
+    answer(asked, "farthing.prices/1", prices, _contents if model == "*" else _in_rows)
 
 
 def _prices(book: PriceBook, pattern: str) -> Prices:

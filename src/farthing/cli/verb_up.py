@@ -9,7 +9,7 @@ import uvloop
 
 from farthing.cli.asking import Asked, verb
 from farthing.cli.configured import configuration
-from farthing.cli.render import as_json, say
+from farthing.cli.render import answer, say
 from farthing.config import Override
 from farthing.errors import ConfigError
 from farthing.wiring import Running, serve, upstreams_of
@@ -18,7 +18,7 @@ SIMULATED = "stub"
 """The name of the upstream that --stub adds."""
 
 
-class Listening(msgspec.Struct, frozen=True, tag_field="schema", tag="farthing.up/1"):
+class Listening(msgspec.Struct, frozen=True):
     """A gateway that answers: its address, and the upstreams it asks."""
 
     url: str
@@ -62,7 +62,7 @@ def _flags(host: str | None, port: str | None, providers: tuple[str, ...], stub:
 
 def _announce(asked: Asked, gateway: Running, upstreams: list[str]) -> None:
     if asked.json:
-        click.echo(as_json(Listening(gateway.url, upstreams)))
+        answer(asked, "farthing.up/1", Listening(gateway.url, upstreams), str)
     say(asked, f"Farthing answers at {gateway.url} and asks {', '.join(upstreams)}. Ctrl-C stops it.")
     say(asked, pointers(gateway.url))
 

@@ -4,26 +4,30 @@ Instants are RFC 3339 in UTC, durations are whole microseconds, shares are betwe
 """
 
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from farthing.dashboard.windows import Range
 from farthing.schema import CacheState, Decision, UsageSource
 
+Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
 
 class Money(msgspec.Struct, frozen=True):
-    """An amount, exactly, twice: whole pico-dollars (1 USD = 10^12) and dollars, as strings so that no reader rounds.
+    """An amount, exactly, twice: whole pico-dollars (1 USD = 10^12) and dollars; strings, so that no reader rounds."""
 
-    >>> Money.of(31_250_000)
-    Money(pico_usd='31250000', usd='0.00003125')
-    """
-
-    pico_usd: str
-    usd: str
+    pico_usd: Annotated[str, Meta(pattern="^-?[0-9]+$")]
+    usd: Annotated[str, Meta(pattern="^-?[0-9]+([.][0-9]{1,12})?$")]
 
     @classmethod
     def of(cls, amount: int) -> "Money":
-        """From pico-dollars."""
+        """From pico-dollars.
+
+        >>> Money.of(31_250_000)
+        Money(pico_usd='31250000', usd='0.00003125')
+        """
         dollars = f"{Decimal(amount).scaleb(-12):f}"
         return cls(str(amount), dollars.rstrip("0").rstrip(".") if "." in dollars else dollars)
 
@@ -85,7 +89,7 @@ class InFlight(msgspec.Struct, frozen=True):
     """A call that has arrived and is not settled; `stage` is the last decision made about it."""
 
     id: str
-    arrived: str
+    arrived: Instant
     age_us: int
     endpoint: str
     model: str
@@ -103,8 +107,8 @@ class Summary(msgspec.Struct, frozen=True):
     """
 
     range: Range
-    since: str
-    until: str
+    since: Instant
+    until: Instant
     partial: bool
     version: str
     policy: str
@@ -147,7 +151,7 @@ class Series(msgspec.Struct, frozen=True):
     range: Range
     step_seconds: int
     partial: bool
-    starts: tuple[str, ...]
+    starts: tuple[Instant, ...]
     tracks: tuple[Track, ...]
 
 
@@ -155,7 +159,7 @@ class CallLine(msgspec.Struct, frozen=True):
     """One settled call. Money adds up all its attempts; null when any of it is unknown."""
 
     id: str
-    at: str
+    at: Instant
     endpoint: str
     model: str
     served: str | None
@@ -197,7 +201,7 @@ class ReceiptLine(msgspec.Struct, frozen=True):
 class Part(msgspec.Struct, frozen=True):
     """One entry of a call: an attempt, an answer that needed none (`attempt` is 0), or a correction.
 
-    `lines` list what was used; `lines_total` is their sum, `None` when any price is unknown. `priced_alike` is false
+    `lines` list what was used; `lines_total` is their sum, null when any price is unknown. `priced_alike` is false
     when the lines do not add up to what was charged: the edition of the prices is gone, or hardware is paid by time.
     """
 

@@ -1,15 +1,19 @@
 """The life of a call: a loop over its stages, then settlement, whatever happened."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from farthing.errors import FarthingError
 from farthing.gateway.refusal import error_reply
 from farthing.gateway.settle import Settlement
 from farthing.ports import Outlet
-from farthing.schema import Exchange
+from farthing.schema import Exchange, Reply
 
 Stage = Callable[[Exchange, Outlet | None], Awaitable[Exchange]]
 """Takes an exchange and the caller's end of a stream, and returns the exchange grown; a reply ends the loop."""
+
+LEFT = Reply(status=499, ending="disconnected", error="client_disconnected")
+FAILED = Reply(status=500, error="internal_error")
 
 
 class Pipeline:
@@ -34,6 +38,12 @@ class Pipeline:
                     break
         except FarthingError as error:
             exchange = self.refuse(exchange, error)
+        except asyncio.CancelledError:
+            exchange = exchange.answered(LEFT)
+            raise
+        except BaseException:
+            exchange = exchange.answered(FAILED)
+            raise
         finally:
             del self.in_flight[exchange.id]
             self._settlement.settle(exchange)

@@ -88,7 +88,7 @@ class Settlement:
     def _unattempted(self, exchange: Exchange, now: int) -> Entry:
         """A cache hit, a refusal, or a call whose caller left while it waited: nothing was bought."""
         call, caller = exchange.call, exchange.caller
-        reply = exchange.reply or Reply(status=499, ending="disconnected", error="client_disconnected")
+        reply = exchange.reply or Reply(status=0)
         charge = reply.charge or Charge(0, 0, "")
         cache = _cache_state(exchange)
         saved = charge.saved

@@ -93,8 +93,10 @@ def _saved(settled: Settled, charge: Charge) -> tuple[tuple[str, int], ...]:
     """What a correction changes in the savings; a list price that became unknown stays as it was."""
     assert charge.amount is not None
     if charge.list_amount is None:
-        change = (settled.cost or 0) - charge.amount
-        return (("rerate", change),) if change and settled.list_cost is not None else ()
+        if settled.list_cost is None:
+            return ()
+        change = settled.list_cost - charge.amount - sum(amount for _, amount in settled.saved)
+        return (("rerate", change),) if change else ()
     saved = dict(charge.saved)
     for lever, amount in settled.saved:
         saved[lever] = saved.get(lever, 0) - amount

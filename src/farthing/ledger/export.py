@@ -11,7 +11,7 @@ MONEY = ("cost", "list_cost")
 PLAIN = tuple(name for name in Entry.__struct_fields__ if name not in ("usage", *MONEY))
 
 COLUMNS: tuple[str, ...] = (*PLAIN, *(f"{name}_usd" for name in MONEY), *METERS, "tokens")
-"""The columns of a CSV export. Money is in dollars, exact to the pico-dollar; `at` is ISO 8601, UTC; unknown is empty."""
+"""The columns of a CSV export. Money is in dollars, exact; `at` is ISO 8601, UTC; what is unknown is empty."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a spreadsheet takes for the start of a formula."""

@@ -146,8 +146,15 @@ def first_price(entry: Entry) -> bool:
     return any(decision.lever == "rerate" and decision.facts.get("before", 0) is None for decision in entry.decisions)
 
 
+OTHER = "other"
+"""Stands for the values of a dimension beyond those that a tally has room for."""
+
+
 class Tally:
     """Adds entries up by hour and dimension.
+
+    One that lives as long as its process is not `hourly`, and has room for so many `cells`, so that it stops growing:
+    beyond, new tenants, teams, keys, features and models are "other", which callers cannot make more of.
 
     >>> tally = Tally()
     >>> tally.add(Entry(id="a.1", group="a", attempt=1, at=0, endpoint="chat", model="m", cost=5))
@@ -155,34 +162,36 @@ class Tally:
     [('m', 5)]
     """
 
-    __slots__ = ("_cells",)
+    __slots__ = ("_cells", "_room", "_width")
 
-    def __init__(self) -> None:
+    def __init__(self, *, hourly: bool = True, cells: int | None = None) -> None:
         self._cells: dict[Cell, Accumulator] = {}
+        self._width = HOUR if hourly else 2**63
+        self._room = cells
 
     def add(self, entry: Entry) -> None:
         """Add one entry."""
         cell = (
-            entry.at - entry.at % HOUR, entry.tenant, entry.team, entry.key, entry.feature, entry.endpoint,
+            entry.at - entry.at % self._width, entry.tenant, entry.team, entry.key, entry.feature, entry.endpoint,
             entry.served or entry.model, entry.upstream, entry.provider, entry.cache, entry.status // 100,
             entry.simulated,
         )  # fmt: skip
         into = self._cells.get(cell)
         if into is None:
-            into = self._cells[cell] = Accumulator()
+            into = self._new(cell)
         into.add(entry)
 
     def merge(self, rollups: Iterable[Rollup]) -> None:
-        """Add what was summed elsewhere."""
+        """Add what was summed elsewhere, by hour."""
         for rollup in rollups:
             cell = rollup.cell
             into = self._cells.get(cell)
             if into is None:
-                into = self._cells[cell] = Accumulator()
+                into = self._new(cell)
             into.merge(rollup.sums)
 
     def rollups(self) -> list[Rollup]:
-        """Every hour and combination of dimensions seen, with its sums, by hour."""
+        """Every hour (0 when not hourly) and combination of dimensions seen, with its sums, by hour."""
         return [Rollup(*cell, sums=into.sums()) for cell, into in sorted(self._cells.items(), key=lambda item: item[0])]
 
     def totals(self) -> Sums:
@@ -191,3 +200,9 @@ class Tally:
         for into in self._cells.values():
             total.merge(into.sums())
         return total.sums()
+
+    def _new(self, cell: Cell) -> Accumulator:
+        if self._room is not None and len(self._cells) >= self._room:
+            hour, _, _, _, _, endpoint, _, upstream, provider, cache, status, simulated = cell
+            cell = (hour, OTHER, OTHER, OTHER, OTHER, endpoint, OTHER, upstream, provider, cache, status, simulated)
+        return self._cells.setdefault(cell, Accumulator())

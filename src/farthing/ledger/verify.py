@@ -13,8 +13,8 @@ from farthing.schema import Entry, Rollup
 def verify(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield a sentence for every rule that a ledger's entries, by arrival, break.
 
-    An id appears once. Costs are negative in corrections only. Token counts are never negative. What a call was saved,
-    by lever, is what it would have cost less what it cost, corrections included. The attempts of an exchange are 0, or 1 and those after it;
+    An id appears once. Costs are negative in corrections only; token counts never are. With its corrections, what an
+    entry saved by lever is its list cost less its cost. The attempts of an exchange are 0, or 1 and those after it;
     exactly the last has not been superseded. A correction comes after what it corrects. The entries of an exchange
     share their arrival, so no more than one instant's are held in memory.
     """
@@ -31,7 +31,7 @@ def verify_rollups(entries: Iterable[Entry], rollups: Iterable[Rollup]) -> Itera
     stored.merge(rollups)
     expected = {rollup.cell: rollup.sums for rollup in tally.rollups()}
     found = {rollup.cell: rollup.sums for rollup in stored.rollups()}
-    for cell in expected.keys() | found.keys():
+    for cell in sorted(expected.keys() | found.keys()):
         if expected.get(cell) != found.get(cell):
             yield f"The roll-up of {', '.join(map(str, cell))} is not the sum of its entries."
 
@@ -58,13 +58,14 @@ def _instant(entries: list[Entry]) -> Iterator[str]:
 
 def _own(entry: Entry) -> Iterator[str]:
     """The rules that one entry can break."""
-    if not entry.corrects:
-        if entry.id != f"{entry.group}.{entry.attempt}":
-            yield f"Entry {entry.id} should be {entry.group}.{entry.attempt}."
-        if (entry.cost or 0) < 0 or (entry.list_cost or 0) < 0:
-            yield f"Entry {entry.id} has a negative cost and corrects nothing."
-    if entry.usage is not None and min(msgspec.structs.astuple(entry.usage)) < 0 and not entry.corrects:
+    if entry.usage is not None and min(msgspec.structs.astuple(entry.usage)) < 0:
         yield f"Entry {entry.id} has used less than nothing."
+    if entry.corrects:
+        return
+    if entry.id != f"{entry.group}.{entry.attempt}":
+        yield f"Entry {entry.id} should be {entry.group}.{entry.attempt}."
+    if (entry.cost or 0) < 0 or (entry.list_cost or 0) < 0:
+        yield f"Entry {entry.id} has a negative cost and corrects nothing."
 
 
 def _savings(settled: Settled) -> Iterator[str]:
@@ -74,7 +75,7 @@ def _savings(settled: Settled) -> Iterator[str]:
     difference = settled.list_cost - settled.cost
     saved = sum(amount for _, amount in settled.saved)
     if difference != saved:
-        yield (f"Entry {settled.entry.id} saved {difference} pico-dollars, of which its levers account for {saved}.")
+        yield f"Entry {settled.entry.id} saved {difference} pico-dollars, of which its levers account for {saved}."
 
 
 def _exchange(entries: list[Entry]) -> Iterator[str]:

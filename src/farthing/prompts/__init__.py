@@ -1,0 +1,5 @@
+"""What a prompt is made of, and how much of it there is."""
+
+from farthing.prompts.estimate import estimate_input, estimate_tokens
+
+__all__ = ["estimate_input", "estimate_tokens"]

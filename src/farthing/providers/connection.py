@@ -35,6 +35,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._inflate: zlib._Decompress | None = None
         self._framed = False
         self._began = False
+        self._parser = httptools.HttpResponseParser(self)
         self._loop = asyncio.get_running_loop()
 
     # -- asking
@@ -43,7 +44,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Send one request; the future ends with how the answer ended. `deadline` is in loop time."""
         self._sink = sink
         self._future = future = self._loop.create_future()
-        self._parser = httptools.HttpResponseParser(self)
         self._began = False
         self.deadline = deadline
         self.last_byte = self._loop.time()
@@ -61,6 +61,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def divert(self, future: asyncio.Future[Outcome]) -> None:
         """Go on reading for another future: the one that waited was cancelled."""
+        if self.closed:
+            future.set_result(Outcome("reset", "the connection was lost as the caller left"))
+            return
         self._future = future
         self.resume()
 

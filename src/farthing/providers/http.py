@@ -66,7 +66,11 @@ class HttpUpstream:
         """Ask once; see `farthing.ports.Upstream`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.deadline
-        connection = self._reuse() or await self._connect(deadline)
+        try:
+            connection = self._reuse() or await self._connect(deadline)
+        except asyncio.CancelledError:
+            self._wake()  # in case the turn to connect had just come
+            return Outcome("disconnected", "the caller left before the question was sent", sent=False)
         if isinstance(connection, Outcome):
             return connection
         self._busy.add(connection)
@@ -76,14 +80,16 @@ class HttpUpstream:
         try:
             return await future
         except asyncio.CancelledError:
-            return await self._abandon(connection, future)
+            if future.done() and not future.cancelled():
+                return future.result()
+            return await self._abandon(connection)
         finally:
             self._busy.discard(connection)
 
-    async def _abandon(self, connection: UpstreamConnection, future: asyncio.Future[Outcome]) -> Outcome:
+    async def _abandon(self, connection: UpstreamConnection) -> Outcome:
         """The caller left: read the rest so that the meter is known, or hang up so that the engine stops."""
         if self._settings.on_disconnect == "drain":
-            drained = asyncio.get_running_loop().create_future()
+            drained: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
             connection.divert(drained)
             with contextlib.suppress(asyncio.CancelledError):
                 outcome = await drained
@@ -140,7 +146,7 @@ class HttpUpstream:
             return Outcome("unreachable", f"cannot connect to {self._host}:{self._port}: {error}", sent=False)
         except asyncio.CancelledError:
             self._release()
-            return Outcome("disconnected", "the caller left before the question was sent", sent=False)
+            raise
         return connection
 
     def _returned(self, connection: UpstreamConnection) -> None:

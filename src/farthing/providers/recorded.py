@@ -21,6 +21,7 @@ Find = Callable[[Question], Recorded | None]
 _HEADERS = json_headers(b"recorded")
 _STREAM_HEADERS = sse_headers(b"recorded")
 _MICROSECOND = 1e-6
+_LONGEST = 1 << 20
 _read_body = msgspec.json.Decoder(dict[str, object]).decode
 _write_body = msgspec.json.Encoder(order="sorted").encode
 
@@ -103,10 +104,11 @@ def _answer(recorded: Recorded) -> Answer:
     return Answer(
         id=f"{recorded.at:x}",
         model=recorded.served or recorded.model,
-        text=prose(recorded.at, usage.output if usage else 1),
+        text=prose(recorded.at, min(usage.output, _LONGEST) if usage else 1),
         usage=usage,
         tier=recorded.tier or "default",
         created=recorded.at // 10**9,
+        tokens_per_frame=_LONGEST,
         vectors=([0.0],) if recorded.endpoint == "embeddings" else (),
         mark=MARK,
     )

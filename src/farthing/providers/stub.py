@@ -13,7 +13,7 @@ from farthing.ports import Outcome, Question, Sink
 from farthing.providers.pouring import Tap, json_headers, pour, refuse, simulated_endpoint, sse_headers
 from farthing.schema import Endpoint
 from farthing.simulation import openai_answers, wire
-from farthing.simulation.answers import TOKENS_PER_FRAME, Answer
+from farthing.simulation.answers import Answer
 from farthing.simulation.composing import MARK, Asked, compose, read_question
 from farthing.simulation.pace import complete_after, first_token_after, per_token
 
@@ -116,7 +116,7 @@ class StubUpstream:
         pause = 0.0
         if self._speed:
             await asyncio.sleep(first_token_after(answer) / self._speed)
-            pause = per_token(answer) * TOKENS_PER_FRAME / self._speed
+            pause = per_token(answer) * answer.tokens_per_frame / self._speed
         tap = Tap()
         sink.begin(200, _STREAM_HEADERS, tap)
         for frame in frames:

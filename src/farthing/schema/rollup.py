@@ -53,9 +53,9 @@ class Sums(msgspec.Struct, frozen=True, omit_defaults=True):
     `calls` counts exchanges, `attempts` the times an upstream was asked (a retried call has two or more);
     `errors` are calls that ended in an error, `failures` attempts that did. `hits` and `misses` are calls that the
     gateway's own cache answered, or could have. `unpriced` counts entries whose cost is unknown, so `cost` is a lower
-    bound while it is not zero. `estimated` counts attempts whose usage no provider reported, `unknown_usage` reported usage
-    fields that Farthing does not know; `usage` is what upstreams processed, without what the gateway's cache answered.
-    Durations are of calls.
+    bound while it is not zero. `estimated` counts attempts whose usage no provider reported, `unknown_usage` the usage
+    fields they reported that Farthing does not know; `usage` is what upstreams processed, without what the gateway's
+    cache answered. Durations are of calls.
     """
 
     calls: int = 0

@@ -14,7 +14,7 @@ OFFSETS_END = 10**17
 """Instants below this (3 March 1973, in Unix nanoseconds) are offsets from the start of a recording, not dates."""
 
 
-class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """One exchange that took place: what was asked, on whose behalf, and what came back.
 
     `at` is when it was asked, in nanoseconds: Unix time, or an offset from the start of the recording (see

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 import httptools
@@ -72,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
+        self.busy = False
         self._flow: Flow | None = None
         self._writable = True
         self.closed = False
@@ -89,10 +89,6 @@ class Connection(asyncio.Protocol):
         self._header_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
-
-    @property
-    def busy(self) -> bool:
-        return self._task is not None
 
     # -- asyncio.Protocol
 
@@ -189,11 +185,11 @@ class Connection(asyncio.Protocol):
             http10=self._parser.get_http_version() == "1.0",
         )
         self._start_request()
-        if self._task is None:
-            self._dispatch(request)
-        else:
+        if self.busy:
             self._queue.append(request)
             self.transport.pause_reading()
+        else:
+            self._dispatch(request)
 
     def _too_large(self, size: int) -> TooLarge:
         return TooLarge(
@@ -204,10 +200,12 @@ class Connection(asyncio.Protocol):
     # -- serving
 
     def _dispatch(self, request: Request) -> None:
+        self.busy = True
+        self._keep_alive = request.keep_alive
         path = request.target.partition("?")[0]
         endpoint = dialects.endpoint_at(request.method, path)
         if endpoint is None and not path.startswith("/v1/"):
-            self._start(self._serve_control(request), request)
+            self._task = self._loop.create_task(self._serve_control(request))
             return
         exchange = self._service.exchange(Call(endpoint or _nearest(path), "", b""))
         try:
@@ -215,9 +213,9 @@ class Connection(asyncio.Protocol):
                 raise _unknown_endpoint(request.method, path)
             exchange = self._admitted(exchange, request, endpoint)
         except FarthingError as error:
-            self._refuse(exchange, error, request)
+            self._answer(self._refused_entered(exchange, error))
         else:
-            self._start(self._serve_call(exchange, request), request)
+            self._task = self._loop.create_task(self._serve_call(exchange, request.http10))
 
     def _admitted(self, exchange: Exchange, request: Request, endpoint: Endpoint) -> Exchange:
         if self._last_intake is None or request.headers != self._last_headers:
@@ -229,16 +227,14 @@ class Connection(asyncio.Protocol):
         )
         return msgspec.structs.replace(exchange, call=call, caller=intake.caller)
 
-    def _start(self, work: Coroutine[None, None, None], request: Request) -> None:
-        self._task = self._loop.create_task(work)
-        self._keep_alive = request.keep_alive
-
-    async def _serve_call(self, exchange: Exchange, request: Request) -> None:
-        outlet = ClientStream(self, exchange.id, request.http10) if exchange.call.stream else None
+    async def _serve_call(self, exchange: Exchange, http10: bool) -> None:
+        outlet = ClientStream(self, exchange.id, http10) if exchange.call.stream else None
         try:
             exchange = await self._service.pipeline.handle(exchange, outlet)
         except asyncio.CancelledError:
             return
+        except FarthingError as error:  # its entry could not be written
+            exchange = self._service.pipeline.refuse(exchange, error)
         except Exception:  # the one edge: an unexpected failure becomes a 500 with an entry, which settlement wrote
             log.exception("call %s failed unexpectedly", exchange.id)
             exchange = self._service.pipeline.refuse(exchange, FarthingError("The gateway failed unexpectedly."))
@@ -267,22 +263,31 @@ class Connection(asyncio.Protocol):
         """The answer is out; serve the next request of this connection, if it stays open."""
         self._task = None
         self._flow = None
+        self.busy = False
         if self.closed:
             return
         self.transport.write(data)
         if not self._keep_alive or self._service.stopping:
             self.transport.close()
         elif self._queue:
+            self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        """Serve a request that came while another was being served."""
+        if self._queue and not self.busy and not self.closed:
             request = self._queue.popleft()
             if not self._queue:
                 self.transport.resume_reading()
             self._dispatch(request)
 
-    def _refuse(self, exchange: Exchange, error: FarthingError, request: Request) -> None:
-        self._keep_alive = request.keep_alive
+    def _refused_entered(self, exchange: Exchange, error: FarthingError) -> Exchange:
+        """The exchange refused, and entered if the ledger takes entries."""
         exchange = self._service.pipeline.refuse(exchange, error)
-        self._service.pipeline.enter(exchange)
-        self._answer(exchange)
+        try:
+            self._service.pipeline.enter(exchange)
+        except FarthingError as failure:
+            return self._service.pipeline.refuse(exchange, failure)
+        return exchange
 
     def _reject(self, error: FarthingError) -> None:
         """Refuse what could not be read to its end.
@@ -290,13 +295,11 @@ class Connection(asyncio.Protocol):
         A body that is too large is still on its way: it is read and dropped, so that the client gets to the answer.
         """
         first, self._rejected = self._rejected is None or self._rejected is error, error
-        if not first or self._task is not None:
+        if not first or self.busy:
             self.transport.close()
             return
         path = self._target.decode("latin-1").partition("?")[0]
-        exchange = self._service.exchange(Call(_nearest(path), "", b""))
-        exchange = self._service.pipeline.refuse(exchange, error)
-        self._service.pipeline.enter(exchange)
+        exchange = self._refused_entered(self._service.exchange(Call(_nearest(path), "", b"")), error)
         self._keep_alive = False
         reply = exchange.reply or Reply(error.status)
         data = self._head(exchange, reply, len(reply.body)) + reply.body

@@ -21,7 +21,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
     `id` is bare (each format adds its prefix); `created` is Unix seconds; `mark` tells readers of the reply that no
     provider wrote it. `usage` is `None` when nothing is known, and then the reply reports none. `vectors` are
-    embeddings, each a list of floats or the base64 of its little-endian float32 values.
+    embeddings, each a list of floats or the base64 of its little-endian float32 values. `tokens_per_frame` tokens
+    share a frame of a stream.
     """
 
     id: str
@@ -34,14 +35,12 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     tier: str = "default"
     created: int = 0
     vectors: tuple[list[float] | str, ...] = ()
+    tokens_per_frame: int = 8
     mark: str = "farthing"
 
 
 CHARACTERS_PER_TOKEN = 4
 """English prose runs at about four characters to the token; simulated text uses exactly that."""
-
-TOKENS_PER_FRAME = 8
-"""How many tokens of a simulated stream share a frame."""
 
 _SUBJECTS = ("The order", "Your account", "The report", "A refund", "The schedule", "This setting", "The invoice")
 _VERBS = ("is handled by", "depends on", "was checked against", "moves on to", "is explained in", "can be changed in")
@@ -62,7 +61,7 @@ def prose(dice: int, tokens: int) -> str:
 
 
 def pieces(text: str, tokens: int) -> list[str]:
-    """Cut text into stream-sized pieces of `tokens` tokens.
+    """Cut text into pieces of `tokens` tokens each, the last one shorter.
 
     >>> pieces("one two three", 1)
     ['one ', 'two ', 'thre', 'e']

@@ -3,7 +3,7 @@
 import msgspec
 
 from farthing.schema import Usage
-from farthing.simulation.answers import TOKENS_PER_FRAME, Answer, Finish, pieces
+from farthing.simulation.answers import Answer, Finish, pieces
 
 _encode = msgspec.json.encode
 _STOP_REASON: dict[Finish, str] = {"stop": "end_turn", "length": "max_tokens", "tool": "tool_use"}
@@ -80,8 +80,8 @@ def _empty_block(answer: Answer) -> dict[str, object]:
 
 def _deltas(answer: Answer) -> list[dict[str, object]]:
     if answer.tool is None:
-        return [{"type": "text_delta", "text": piece} for piece in pieces(answer.text, TOKENS_PER_FRAME)]
-    parts = pieces(answer.tool.arguments, TOKENS_PER_FRAME)
+        return [{"type": "text_delta", "text": piece} for piece in pieces(answer.text, answer.tokens_per_frame)]
+    parts = pieces(answer.tool.arguments, answer.tokens_per_frame)
     return [{"type": "input_json_delta", "partial_json": part} for part in parts]
 
 

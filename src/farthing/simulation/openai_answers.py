@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from farthing.dialects.usage import completion_report
 from farthing.schema import Usage
-from farthing.simulation.answers import TOKENS_PER_FRAME, Answer, Finish, pieces
+from farthing.simulation.answers import Answer, Finish, pieces
 
 _encode = msgspec.json.encode
 _CHAT_FINISH: dict[Finish, str] = {"stop": "stop", "length": "length", "tool": "tool_calls"}
@@ -55,7 +56,7 @@ def completion_frames(answer: Answer, include_usage: bool) -> list[bytes]:
     quiet: dict[str, object] = {"usage": None} if include_usage else {}
     frames = []
     for index in range(answer.choices):
-        texts = [(piece, None) for piece in pieces(answer.text, TOKENS_PER_FRAME)]
+        texts = [(piece, None) for piece in pieces(answer.text, answer.tokens_per_frame)]
         for text, finish in [*texts, ("", _CHAT_FINISH[answer.finish])]:
             frames.append(_data(_text_envelope(answer, [_text_choice(index, text, finish)]) | quiet))
     if include_usage and answer.usage is not None:
@@ -148,61 +149,45 @@ def _chat_tool(answer: Answer) -> dict[str, object]:
 
 def _chat_deltas(answer: Answer) -> Iterator[dict[str, object]]:
     if answer.tool is None:
-        for piece in pieces(answer.text, TOKENS_PER_FRAME):
+        for piece in pieces(answer.text, answer.tokens_per_frame):
             yield {"content": piece}
         return
     opening = _chat_tool(answer) | {"index": 0, "function": {"name": answer.tool.name, "arguments": ""}}
     yield {"tool_calls": [opening]}
-    for piece in pieces(answer.tool.arguments, TOKENS_PER_FRAME):
+    for piece in pieces(answer.tool.arguments, answer.tokens_per_frame):
         yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
 
 
 def _chat_usage_field(usage: Usage | None) -> dict[str, object]:
-    if usage is None:
-        return {}
-    prompt = {
-        "cached_tokens": usage.cache_read,
-        "cache_write_tokens": _written(usage),
-        "audio_tokens": usage.input_audio,
-    }
-    if usage.input_image:
-        prompt["image_tokens"] = usage.input_image
-    reply = {
-        "reasoning_tokens": usage.reasoning,
-        "audio_tokens": usage.output_audio,
-        "accepted_prediction_tokens": 0,
-        "rejected_prediction_tokens": usage.rejected_prediction,
-    }
-    counts = {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.tokens,
-        "prompt_tokens_details": prompt,
-        "completion_tokens_details": reply,
-    }
-    return {"usage": counts}
-
-
-def _written(usage: Usage) -> int:
-    return usage.cache_write_5m + usage.cache_write_30m + usage.cache_write_1h + usage.cache_write_12h
+    return {} if usage is None else {"usage": completion_report(usage)}
 
 
 def _response_usage(usage: Usage | None) -> dict[str, object] | None:
     if usage is None:
         return None
-    lives = {"ttl_30m_tokens": usage.cache_write_30m, "ttl_12h_tokens": usage.cache_write_12h}
-    read = {"cached_tokens": usage.cache_read, "cache_write_tokens": _written(usage)}
+    brief, half_day = usage.cache_write_30m, usage.cache_write_12h
+    read: dict[str, object] = {
+        "cached_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write_5m + brief + usage.cache_write_1h + half_day,
+        "cache_write_tokens_details": {"ttl_30m_tokens": brief, "ttl_12h_tokens": half_day},
+    }
+    written: dict[str, object] = {"reasoning_tokens": usage.reasoning}
     return {
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": read | {"cache_write_tokens_details": lives},
+        "input_tokens_details": read | _used(audio_tokens=usage.input_audio, image_tokens=usage.input_image),
         "output_tokens": usage.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "output_tokens_details": written | _used(audio_tokens=usage.output_audio, image_tokens=usage.output_image),
         "total_tokens": usage.tokens,
     }
 
 
+def _used(**tokens: int) -> dict[str, object]:
+    return {name: count for name, count in tokens.items() if count}
+
+
 def _response(answer: Answer, output: Sequence[object], status: str = "") -> dict[str, object]:
     status = status or ("incomplete" if answer.finish == "length" else "completed")
+    searched = answer.usage.web_search if answer.usage and output else 0
     return {
         "id": f"resp_{answer.id}",
         "object": "response",
@@ -221,6 +206,7 @@ def _response(answer: Answer, output: Sequence[object], status: str = "") -> dic
         "tools": [],
         "top_p": 1.0,
         "usage": _response_usage(answer.usage) if output else None,
+        **({"tool_usage": {"web_search": {"num_requests": searched}}} if searched else {}),
     }
 
 
@@ -259,7 +245,7 @@ def _response_events(answer: Answer) -> Iterator[dict[str, object]]:
 def _text_events(answer: Answer) -> Iterator[dict[str, object]]:
     place: dict[str, object] = {"item_id": f"msg_{answer.id}", "output_index": 0, "content_index": 0}
     yield {"type": "response.content_part.added", **place, "part": _response_part("")}
-    for piece in pieces(answer.text, TOKENS_PER_FRAME):
+    for piece in pieces(answer.text, answer.tokens_per_frame):
         yield {"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []}
     yield {"type": "response.output_text.done", **place, "text": answer.text, "logprobs": []}
     yield {"type": "response.content_part.done", **place, "part": _response_part(answer.text)}
@@ -268,7 +254,7 @@ def _text_events(answer: Answer) -> Iterator[dict[str, object]]:
 def _tool_events(answer: Answer) -> Iterator[dict[str, object]]:
     assert answer.tool is not None
     place: dict[str, object] = {"item_id": f"fc_{answer.id}", "output_index": 0}
-    for piece in pieces(answer.tool.arguments, TOKENS_PER_FRAME):
+    for piece in pieces(answer.tool.arguments, answer.tokens_per_frame):
         yield {"type": "response.function_call_arguments.delta", **place, "delta": piece}
     whole = {"name": answer.tool.name, "arguments": answer.tool.arguments}
     yield {"type": "response.function_call_arguments.done", **place, **whole}

@@ -100,7 +100,7 @@ class Bodies:
                 chunk = db.execute(FORGET, (before, PRUNED_TOGETHER)).rowcount
             gone += chunk
         if gone:
-            self._db.execute("PRAGMA incremental_vacuum").fetchall()
+            self._db.executescript("PRAGMA incremental_vacuum")  # execute() frees one page
         return gone
 
     def close(self) -> None:

@@ -168,7 +168,7 @@ class SqliteLedger:
             pages = self._writer.execute("PRAGMA page_count").fetchone()[0]
             free = self._writer.execute("PRAGMA freelist_count").fetchone()[0]
             for _ in range(0, free - pages // 10, sql.VACUUM_PAGES):
-                self._writer.execute(f"PRAGMA incremental_vacuum({sql.VACUUM_PAGES})").fetchall()
+                self._writer.executescript(f"PRAGMA incremental_vacuum({sql.VACUUM_PAGES})")  # execute() frees one page
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

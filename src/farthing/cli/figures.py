@@ -1,0 +1,53 @@
+"""Figures as people read them."""
+
+from farthing.schema import PICO_PER_USD, usd
+
+
+def dollars(amount: int | None) -> str:
+    """Pico-dollars to the cent from a hundred dollars up, else to a hundredth of a cent.
+
+    >>> dollars(123_456_789_000_000), dollars(56_789_000_000), dollars(None)
+    ('$123.46', '$0.0568', 'unknown')
+    """
+    return usd(amount, 2 if amount is not None and abs(amount) >= 100 * PICO_PER_USD else 4)
+
+
+def share(part: int, whole: int) -> str:
+    """A part of a whole; nothing of nothing.
+
+    >>> share(1, 3), share(1, 0)
+    ('33.3 %', '')
+    """
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
+def percent(ratio: float | None) -> str:
+    """A ratio that may be unknown.
+
+    >>> percent(0.25), percent(None)
+    ('25.0 %', '-')
+    """
+    return "-" if ratio is None else f"{100 * ratio:.1f} %"
+
+
+def growth(ratio: float | None) -> str:
+    """A change since the week before, when there is one to compare with.
+
+    >>> growth(0.125), growth(None)
+    ('+12.5 % on the week before', '')
+    """
+    return "" if ratio is None else f"{100 * ratio:+.1f} % on the week before"
+
+
+def duration(microseconds: float | None) -> str:
+    """A duration that may be unknown.
+
+    >>> duration(140.2), duration(1_880.0), duration(12_500_000.0), duration(3.6e9), duration(None)
+    ('140 us', '1.88 ms', '12.5 s', '1.0 h', '-')
+    """
+    if microseconds is None:
+        return "-"
+    for unit, size, places in (("h", 3.6e9, 1), ("min", 6e7, 1), ("s", 1e6, 1), ("ms", 1e3, 2)):
+        if microseconds >= size:
+            return f"{microseconds / size:.{places}f} {unit}"
+    return f"{microseconds:.0f} us"

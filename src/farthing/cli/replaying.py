@@ -1,0 +1,74 @@
+"""Replay: the gateway's own pipeline under the settings in force, over recorded answers, in virtual time."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from itertools import chain
+
+import msgspec
+
+from farthing.advisor import OpenRecords, Replayed, TallyingJournal, VirtualClock, VirtualLoop, moved_to, replay
+from farthing.config import Settings, Upstream
+from farthing.errors import TrafficError
+from farthing.gateway import Source
+from farthing.ledger.report import Figures
+from farthing.providers.catalogue import provider
+from farthing.providers.recorded import RecordedUpstream
+from farthing.schema import PICO_PER_USD, Recorded
+from farthing.stores.price_files import current_book
+from farthing.stores.reply_cache import MemoryReplies
+from farthing.wiring import pipeline_of, policy_of
+
+ANY_MODEL = {"recorded": Upstream(kind="recorded", models=("*",))}
+"""Where calls go when no upstream is configured: every model is served, and priced by its name."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a replay came to, under which policy."""
+
+    policy: str
+    replayed: Replayed
+    totals: Figures
+
+
+def replay_traffic(settings: Settings, traffic: Iterable[Recorded], present: int) -> Outcome:
+    """Replay recorded calls as if the first came at `present` (Unix ns); nothing is asked, kept or entered.
+
+    Raises TrafficError when there is nothing to replay, or it cannot be read.
+    """
+    records = iter(traffic)
+    first = next(records, None)
+    if first is None:
+        raise TrafficError("The file holds no records.", hint="Name another, or see `farthing import --help`.")
+    settings = settings if settings.upstreams else msgspec.structs.replace(settings, upstreams=ANY_MODEL)
+    loop = VirtualLoop()  # type: ignore[abstract]  # what it leaves out, virtual time has no use for
+    clock = VirtualClock(loop, moved_to(first.at, present))
+    journal, open_records, policy = TallyingJournal(), OpenRecords(), policy_of(settings)
+    pipeline = pipeline_of(
+        policy,
+        _sources(settings.upstreams, open_records),
+        current_book(settings.prices.overrides),
+        journal,
+        clock,
+        [MemoryReplies(settings.cache.memory)] if settings.cache.memory else [],
+        authenticated=bool(settings.keys),
+        observe=lambda entry: None,
+    )
+    try:
+        done = loop.run_until_complete(replay(chain([first], records), pipeline.handle, open_records, clock))
+    finally:
+        loop.close()
+    return Outcome(policy.version, done, Figures.of(journal.tally.totals()))
+
+
+def _sources(upstreams: Mapping[str, Upstream], records: OpenRecords) -> dict[str, Source]:
+    """Every upstream replaced by the recording, on the terms it sells on."""
+    return {name: _source(name, upstream, records) for name, upstream in upstreams.items()}
+
+
+def _source(name: str, upstream: Upstream, records: OpenRecords) -> Source:
+    return Source(
+        RecordedUpstream(name, records.find),
+        prices=provider(upstream.provider).prices if upstream.provider else "",
+        hourly=int(Decimal(upstream.hourly_usd) * PICO_PER_USD) if upstream.hourly_usd else None,
+        concurrency=upstream.concurrency,
+    )
