@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from farthing import __version__
+from farthing import __version__, importers
 from farthing.config import Settings, Upstream, resolve_secret
 from farthing.dashboard.app import create_app
 from farthing.dashboard.panel import Panel
@@ -93,7 +93,7 @@ def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source
     if upstream.kind == "recorded":
         from farthing.providers.recorded import RecordedUpstream
 
-        return Source(RecordedUpstream.open(name, Path(upstream.recording)))
+        return Source(RecordedUpstream.of(name, importers.read(Path(upstream.recording))))
     from farthing.providers.http import HttpSettings, HttpUpstream
 
     row = provider(upstream.provider or "openai")

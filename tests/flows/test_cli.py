@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -28,7 +30,7 @@ def elsewhere(tmp_path, monkeypatch):
 def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY / "src"), **environ}
     command = [sys.executable, "-m", "farthing.cli", *words]
-    return subprocess.run(command, capture_output=True, text=True, env=clean, timeout=60)
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=clean, timeout=60)
 
 
 @pytest.mark.parametrize("statement", ["import farthing", "from farthing.cli import main; main()"])
@@ -81,7 +83,7 @@ def test_no_verb_at_all_shows_help_and_exits_2():
 
 def test_a_reader_that_leaves_early_is_no_error():
     program = f"{sys.executable} -m farthing.cli config schema | true"
-    done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
 
 
@@ -133,9 +135,23 @@ def test_doctor_checks_every_library_that_is_required():
     assert {line.split(">")[0] for line in needed} == set(checkup.LIBRARIES)
 
 
-@pytest.mark.parametrize(
-    ("page", "written"), [("configuration.md", reference.configuration), ("cli.md", reference.command_line)]
-)
-def test_the_reference_pages_are_up_to_date(page, written):
-    below = (PAGES / page).read_text().partition(reference.MARK)[2]
-    assert below.strip() == written().strip(), "run: python -m farthing.cli.reference docs/reference"
+def test_the_configuration_reference_is_up_to_date():
+    below = (PAGES / "configuration.md").read_text().partition(reference.MARK)[2]
+    assert below.strip() == reference.configuration().strip(), "run: python -m farthing.cli.reference docs/reference"
+
+
+def test_the_command_line_reference_has_every_verb_and_option():
+    page = (PAGES / "cli.md").read_text()
+    for path, command in commands(root, "farthing"):
+        section = page.partition(f"## `{path}`\n")[2].partition("\n## ")[0]
+        assert section, f"{path} is missing; run: python -m farthing.cli.reference docs/reference"
+        for option in (name for parameter in command.params for name in parameter.opts if name.startswith("-")):
+            assert option in section, f"{path} {option} is missing"
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), f"{path} {name}")

@@ -66,11 +66,15 @@ def test_an_unknown_model_is_refused_with_the_nearest_name(gateway_with):
 
 
 def test_a_wrong_key_is_refused_and_the_right_one_names_the_tenant(gateway_with):
-    gateway = gateway_with(environ={"SEARCH_KEY": "s3cret"}, keys={"search": Key(secret="env:SEARCH_KEY", tenant="acme")})
+    gateway = gateway_with(
+        environ={"SEARCH_KEY": "s3cret"}, keys={"search": Key(secret="env:SEARCH_KEY", tenant="acme")}
+    )
 
     refused = gateway.post("/v1/chat/completions", CHAT, {"authorization": "Bearer wrong"})
     none = gateway.post("/v1/chat/completions", CHAT)
-    right = gateway.post("/v1/messages", {**CHAT, "max_tokens": 9}, {"x-api-key": "s3cret", "x-farthing-tenant": "other"})
+    right = gateway.post(
+        "/v1/messages", {**CHAT, "max_tokens": 9}, {"x-api-key": "s3cret", "x-farthing-tenant": "other"}
+    )
 
     assert (refused.status, none.status, right.status) == (401, 401, 200)
     entries = gateway.entries()
@@ -94,7 +98,9 @@ def test_an_endless_chunked_body_is_cut_off(gateway_with):
     chunk = b"%x\r\n%b\r\n" % (60_000, b"x" * 60_000)
 
     received = gateway.raw(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + chunk * 3 + b"0\r\n\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        + chunk * 3
+        + b"0\r\n\r\n"
     )
 
     assert received.startswith(b"HTTP/1.1 413")
@@ -176,7 +182,9 @@ def test_a_provider_that_bills_anyway_is_read_to_its_end(gateway_with, upstream_
             client.sendall(b"%x\r\n%b\r\n" % (len(frame), frame))
             time.sleep(0.01)
         last = frame.replace(b'"delta":{"content":"word "},"finish_reason":null', b'"delta":{},"finish_reason":"stop"')
-        last += b'data: {"id":"c","object":"chat.completion.chunk","model":"gpt-6-luna","choices":[],' + usage + b"}\n\n"
+        last += (
+            b'data: {"id":"c","object":"chat.completion.chunk","model":"gpt-6-luna","choices":[],' + usage + b"}\n\n"
+        )
         last += b"data: [DONE]\n\n"
         client.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last))
 

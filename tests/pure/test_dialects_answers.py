@@ -60,6 +60,19 @@ def test_an_error_with_status_200_is_an_error() -> None:
     assert error_code(None) == "upstream_error"
 
 
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ({"status": "failed", "error": {"code": "server_error"}}, "server_error"),
+        ({"status": "failed", "error": None}, "upstream_error"),
+        ({"status": "incomplete", "error": {"code": "cut"}}, "cut"),
+        ({"status": "incomplete", "error": None, "incomplete_details": {"reason": "content_filter"}}, ""),
+    ],
+)
+def test_a_response_fails_by_its_status_or_its_error(said: dict[str, object], error: str) -> None:
+    assert read(asked("responses"), 200, json.dumps({"output": [], **said}).encode()).error == error
+
+
 def test_an_error_beside_an_answer_is_told_with_its_usage() -> None:
     body = b'{"choices":[{"finish_reason":"error"}],"error":{"code":"cut"},"usage":{"prompt_tokens":3}}'
     reading = read(asked("chat"), 200, body)

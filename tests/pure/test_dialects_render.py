@@ -220,6 +220,21 @@ def test_a_chat_streamed_in_fragments_is_put_together() -> None:
     assert "obfuscation" not in whole
 
 
+def test_a_tool_call_named_bit_by_bit_has_one_name() -> None:
+    """Some providers send an empty id first, some repeat the role and the name in every chunk."""
+    parts = [("", "rate", '{"a"'), ("call_a", "rate", ": 1"), ("", "rate", "}")]
+    frames = b""
+    for name, function, arguments in parts:
+        called = {"index": 0, "id": name, "type": "function", "function": {"name": function, "arguments": arguments}}
+        delta = {"role": "assistant", "tool_calls": [called]}
+        frames += b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n"
+    (only,) = back("chat", frames)["choices"]
+    assert only["message"]["role"] == "assistant"
+    assert only["message"]["tool_calls"] == [
+        {"id": "call_a", "type": "function", "function": {"name": "rate", "arguments": '{"a": 1}'}}
+    ]
+
+
 @given(usages, st.booleans())
 def test_usage_taken_out_for_the_first_caller_is_there_for_the_next(usage: Usage, nulls: bool) -> None:
     chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -493,6 +508,12 @@ def test_a_message_survives_the_way_there_and_back(content: list[Json]) -> None:
     reading = read_again("messages", frames).close()
     assert reading.usage == kept("messages", answer).usage
     assert (reading.finish, reading.tier) == ("end_turn", "standard")
+
+
+def test_a_message_starts_with_nothing_said() -> None:
+    start = events(streamed("messages", spoken(BLOCKS)))[0]["message"]
+    assert (start["content"], start["stop_reason"], start["usage"]["output_tokens"]) == ([], None, 0)
+    assert start["usage"]["input_tokens"] == 21
 
 
 @given(contents)

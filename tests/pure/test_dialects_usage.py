@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from farthing.dialects.usage import completion_report, completion_usage, messages_usage, response_usage
+from farthing.dialects.usage import completion_report, completion_usage, merged, messages_usage, response_usage
 from farthing.schema import Usage
 
 count = st.integers(0, 2_000_000)
@@ -105,6 +105,33 @@ def test_what_grew_after_the_split_was_told_lives_as_long_as_the_rest() -> None:
     assert messages_usage(json.dumps(both).encode()).usage == Usage(
         input=1, output=1, cache_write_1h=100, cache_write_5m=50
     )
+
+
+def test_a_split_larger_than_what_was_written_is_cut_and_the_longest_life_comes_first() -> None:
+    split = {"ephemeral_5m_input_tokens": 80, "ephemeral_1h_input_tokens": 60}
+    reported = {"cache_creation_input_tokens": 100, "cache_creation": split}
+    assert messages_usage(json.dumps(reported).encode()).usage == Usage(cache_write_1h=60, cache_write_5m=40)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "expected"),
+    [
+        (None, Usage(input=88, cache_write_30m=9, cache_write_12h=3)),
+        ("12h", Usage(input=88, cache_write_30m=2, cache_write_12h=10)),
+        ("1h", Usage(input=88, cache_write_30m=2, cache_write_12h=3, cache_write_1h=7)),
+    ],
+)
+def test_writes_that_the_split_leaves_out_live_as_long_as_the_call_asked(ttl: str | None, expected: Usage) -> None:
+    split = {"ttl_30m_tokens": 2, "ttl_12h_tokens": 3}
+    details = {"cache_write_tokens": 12, "cache_write_tokens_details": split}
+    reported = {"input_tokens": 100, "output_tokens": 0, "input_tokens_details": details}
+    assert response_usage(json.dumps(reported).encode(), b"", ttl) == (expected, (), None)
+
+
+def test_a_later_report_that_says_nothing_of_a_count_leaves_it() -> None:
+    first = {"input_tokens": 25, "cache_read_input_tokens": 7, "output_tokens": 1}
+    assert merged(first, {"input_tokens": None, "output_tokens": 9}) == {**first, "output_tokens": 9}
+    assert merged(first, {"output_tokens": 0}) == {**first, "output_tokens": 0}
 
 
 buckets = st.builds(

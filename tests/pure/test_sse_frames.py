@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from farthing.dialects import sse
@@ -25,6 +25,8 @@ def test_whole_ends_where_the_last_whole_frame_does(data: bytes) -> None:
 
 
 @given(streams, st.lists(st.integers(0, 60)))
+@example(b"\n\n\n", [2])
+@example(b"data: 1\r\n\r\n", [10])
 def test_arriving_in_pieces_makes_no_difference(data: bytes, cuts: list[int]) -> None:
     bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     framer = sse.Framer(1_000)

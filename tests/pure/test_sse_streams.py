@@ -1,6 +1,7 @@
 """A stream on its way to the caller: what is forwarded when, what is held back, and what is made of a broken one."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -76,6 +77,20 @@ def test_content_after_a_usage_frame_frees_it() -> None:
     assert reader.tail() == b""
 
 
+def test_whatever_follows_the_end_stays_behind_it() -> None:
+    reader = StreamReader(asked(), 1 << 20)
+    assert reader.feed(chunk("a") + DONE + chunk("b")) == chunk("a")
+    assert reader.feed(b": bye\n\n" + chunk("c")) == b": bye\n\n"
+    assert reader.tail() == DONE + chunk("b") + chunk("c")
+
+
+def test_a_stray_blank_line_stays_when_the_frame_after_it_goes() -> None:
+    stream = chunk("a") + b"\n" + usage_frame(1, 1) + DONE
+    for at in range(len(stream)):
+        reader = StreamReader(asked(), 1 << 20)
+        assert reader.feed(stream[:at]) + reader.feed(stream[at:]) == chunk("a") + b"\n"
+
+
 def test_text_that_looks_like_a_mark_is_only_text() -> None:
     for text in (
         "[DONE]",
@@ -133,6 +148,24 @@ def test_running_usage_stays_for_who_asked_for_it() -> None:
     assert reader.feed(part) == part
 
 
+def test_usage_in_a_last_frame_without_its_blank_line_is_exact_and_text_after_it_is_not() -> None:
+    reader = StreamReader(asked(), 1 << 20, running_usage=True)
+    reader.feed(chunk("a", usage=usage(7, 1)) + chunk(" b", usage=usage(7, 2)).rstrip())
+    assert (reader.tail(), reader.close().usage_source) == (chunk(" b"), "provider")
+    assert reader.close().usage == Usage(input=7, output=2)
+    stale = StreamReader(asked(), 1 << 20)
+    stale.feed(chunk("a", usage=usage(7, 1)) + chunk(" b c d").rstrip())
+    assert (stale.close().usage, stale.close().usage_source) == (Usage(input=7, output=4), "estimated")
+
+
+def test_what_the_provider_counted_before_a_break_is_the_least_it_is() -> None:
+    reader = StreamReader(asked("messages"), 1 << 20)
+    counted = {"input_tokens": 9, "output_tokens": 3, "cache_read_input_tokens": 5}
+    reader.feed(frame({"type": "message_start", "message": {"model": "c", "usage": counted}}))
+    assert reader.close().usage == Usage(input=9, cache_read=5, output=3)
+    assert reader.close().usage_source == "estimated"
+
+
 def test_comments_go_on_before_anything_else_does() -> None:
     reader = StreamReader(asked(), 1 << 20)
     assert reader.feed(b": keep-alive\n\n") == b": keep-alive\n\n"
@@ -145,6 +178,12 @@ def test_nothing_is_forwarded_of_what_makes_no_sense_until_something_does() -> N
     assert reader.feed(b"data: {broken\n\n") == b""
     assert reader.feed(chunk("a")) == b"data: {broken\n\n" + chunk("a")
     assert reader.feed(b"data: {broken\n\n") == b"data: {broken\n\n"
+
+
+def test_what_made_no_sense_comes_before_an_end_that_does() -> None:
+    reader = StreamReader(asked(), 1 << 20)
+    assert reader.feed(b"data: {broken\n\ndata: [DONE]") == b""
+    assert reader.tail() == b"data: {broken\n\n" + DONE
 
 
 @pytest.mark.parametrize(
@@ -208,6 +247,17 @@ def test_a_body_is_kept_whole_or_not_at_all() -> None:
             reader.feed(part)
         assert reader.body in (b"", b"".join(parts))
         assert (reader.body != b"") == (keep >= len(b"".join(parts)))
+
+
+def test_a_stream_too_long_to_keep_is_not_kept() -> None:
+    reader = StreamReader(asked(), 0)
+    reader.feed(chunk("a"))
+    tracemalloc.start()
+    for _ in range(1_000):
+        reader.feed(chunk("x" * 10_000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * SAMPLE
 
 
 def test_a_long_stream_is_estimated_from_its_beginning() -> None:

@@ -32,7 +32,10 @@ def command() -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on with new entries as they come, until Ctrl-C.")
 @verb
 def tail(asked: Asked, count: int, follow: bool) -> None:
-    """Print the latest entries, one to a line; with --json as JSON lines."""
+    """Print the latest entries, one to a line.
+
+    With --json, each line is the entry as the ledger keeps it.
+    """
     with ledger_of(configuration(asked).settings) as ledger:
         for entry in latest(ledger, count, follow):
             click.echo(msgspec.json.encode(entry) if asked.json else _in_a_line(entry))

@@ -13,13 +13,13 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from farthing.dashboard.calls import latest, receipt
+from farthing.dashboard.figures import Figures, FiguresByRange
 from farthing.dashboard.guard import Guard, problem
 from farthing.dashboard.openapi import MOST_CALLS, USUAL_CALLS, document
 from farthing.dashboard.pages import Pages, load_assets
 from farthing.dashboard.panel import Panel
-from farthing.dashboard.reading import Reader
-from farthing.dashboard.summary import in_flight, series, summarize
-from farthing.dashboard.views import Calls, Health, InFlight, Receipt, Series, Summary, Trouble
+from farthing.dashboard.summary import in_flight
+from farthing.dashboard.views import Calls, Health, InFlight, Receipt, Trouble
 from farthing.dashboard.windows import RANGES, Range
 from farthing.errors import FarthingError, RequestError, UnknownCall
 from farthing.exporters.prometheus import CONTENT_TYPE, Observed, Prometheus
@@ -71,7 +71,7 @@ class _Handlers:
 
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
-        self._reader = Reader(panel.ledger, panel.clock)
+        self._figures = FiguresByRange(panel)
         self._assets = load_assets()
         self._pages = Pages(self._assets, panel.version)
         self._prometheus = Prometheus(panel.version, panel.policy, ProcessCollector(registry=None))
@@ -85,10 +85,12 @@ class _Handlers:
 
     async def summary(self, request: Request) -> Response:
         asked = request.query_params.get("range")
-        return _json(await run_in_threadpool(self._summary, asked, self._under_way()))
+        figures = await run_in_threadpool(self._figures_of, asked, self._under_way())
+        return _json(figures.summary)
 
     async def series(self, request: Request) -> Response:
-        return _json(await run_in_threadpool(self._series, request.query_params.get("range")))
+        figures = await run_in_threadpool(self._figures_of, request.query_params.get("range"))
+        return _json(figures.series)
 
     async def calls(self, request: Request) -> Response:
         return _json(await run_in_threadpool(self._calls, _before(request), _limit(request)))
@@ -134,19 +136,10 @@ class _Handlers:
     def _under_way(self) -> tuple[InFlight, ...]:
         return in_flight(self._panel.in_flight(), self._panel.clock.now())
 
-    def _range(self, asked: str | None) -> Range:
-        if asked is None:
-            return self._reader.usual_range()
-        for span in RANGES:
-            if span == asked:
-                return span
-        raise RequestError(f"{asked[:80]!r} is no range.", hint=f"The ranges are {', '.join(RANGES)}.")
-
-    def _summary(self, asked: str | None, under_way: tuple[InFlight, ...]) -> Summary:
-        return summarize(self._reader.read(self._range(asked)), self._panel, under_way)
-
-    def _series(self, asked: str | None) -> Series:
-        return series(self._reader.read(self._range(asked)))
+    def _figures_of(self, asked: str | None, under_way: tuple[InFlight, ...] = ()) -> Figures:
+        span = self._figures.usual_range() if asked is None else _range(asked)
+        figures = self._figures.of(span)
+        return Figures(msgspec.structs.replace(figures.summary, in_flight=under_way), figures.series)
 
     def _calls(self, before: int, limit: int) -> Calls:
         return latest(self._panel.ledger.entries(until=before, newest_first=True), limit)
@@ -158,12 +151,18 @@ class _Handlers:
         return receipt(entries, self._panel.edition)
 
     def _draw_overview(self, asked: str | None, under_way: tuple[InFlight, ...], base_url: str) -> str:
-        reading = self._reader.read(self._range(asked))
-        summary = summarize(reading, self._panel, under_way)
-        return self._pages.overview(summary, series(reading), self._calls(FOREVER, SHOWN_CALLS), base_url)
+        figures = self._figures_of(asked, under_way)
+        return self._pages.overview(figures, self._calls(FOREVER, SHOWN_CALLS), base_url)
 
     def _draw_receipt(self, group: str) -> str:
         return self._pages.receipt(self._receipt(group))
+
+
+def _range(asked: str) -> Range:
+    for span in RANGES:
+        if span == asked:
+            return span
+    raise RequestError(f"{asked[:80]!r} is no range.", hint=f"The ranges are {', '.join(RANGES)}.")
 
 
 def _limit(request: Request) -> int:

@@ -8,7 +8,8 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from farthing.dashboard import charts, show
-from farthing.dashboard.views import CallLine, Calls, Receipt, Series, Summary, Trouble
+from farthing.dashboard.figures import Figures
+from farthing.dashboard.views import CallLine, Calls, Receipt, Trouble
 from farthing.dashboard.windows import RANGES
 
 MOST_FLYING = 4
@@ -63,12 +64,12 @@ class Pages:
         self._receipt = templates.get_template("receipt.html")
         self._trouble = templates.get_template("trouble.html")
 
-    def overview(self, summary: Summary, series: Series, calls: Calls, base_url: str) -> str:
+    def overview(self, figures: Figures, calls: Calls, base_url: str) -> str:
         """The page at `/`."""
         return self._overview.render(
-            summary=summary,
-            chart=charts.chart(series),
-            falls=charts.waterfall(summary),
+            summary=figures.summary,
+            chart=charts.chart(figures.series),
+            falls=charts.waterfall(figures.summary),
             calls=calls.calls,
             base_url=base_url,
         )

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from farthing.dashboard.windows import Range, Window, keep, window
+from farthing.dashboard.windows import Window
 from farthing.ledger.tally import Accumulator, Tally
-from farthing.ports import Clock, LedgerStore
-from farthing.schema import Entry, Rollup, Sums
+from farthing.ports import LedgerStore
+from farthing.schema import Rollup, Sums
 
 MOST_ENTRIES = 10_000
 """How many entries are read one by one, at most, where hourly roll-ups are too coarse."""
@@ -47,12 +47,13 @@ def read(ledger: LedgerStore, over: Window) -> Reading:
     """Read one window. Blocks; raises `LedgerError`."""
     if not over.hourly:
         return _read_entries(ledger, over)
-    cells: defaultdict[int, list[Rollup]] = defaultdict(list)
+    tallies: defaultdict[int, Tally] = defaultdict(Tally)
     for rollup in ledger.rollups(over.since, over.until):
-        cells[_step(over, rollup.hour)].append(rollup)
+        start = over.step_of(rollup.hour)
+        tallies[start].merge((msgspec.structs.replace(rollup, hour=start),))
     earlier = over.a_week_before()
     before = total(ledger.rollups(earlier.since, earlier.until)) if over.range != "30d" else Sums()
-    return Reading(over, over.since, _steps(over, cells), before.cost_per_1k)
+    return Reading(over, over.since, _steps(over, tallies), before.cost_per_1k)
 
 
 def _read_entries(ledger: LedgerStore, over: Window) -> Reading:
@@ -60,16 +61,12 @@ def _read_entries(ledger: LedgerStore, over: Window) -> Reading:
     since = entries[-1].at if len(entries) == MOST_ENTRIES else over.since
     tallies: defaultdict[int, Tally] = defaultdict(Tally)
     for entry in entries:
-        tallies[_step(over, entry.at)].add(entry)
-    return Reading(over, since, _steps(over, {at: tally.rollups() for at, tally in tallies.items()}), None)
+        tallies[over.step_of(entry.at)].add(entry)
+    return Reading(over, since, _steps(over, tallies), None)
 
 
-def _step(over: Window, instant: int) -> int:
-    return instant - (instant - over.since) % over.step
-
-
-def _steps(over: Window, cells: dict[int, list[Rollup]]) -> tuple[Step, ...]:
-    return tuple(Step(start, tuple(cells.get(start, ()))) for start in over.starts)
+def _steps(over: Window, tallies: dict[int, Tally]) -> tuple[Step, ...]:
+    return tuple(Step(start, tuple(tallies[start].rollups()) if start in tallies else ()) for start in over.starts)
 
 
 def total(rollups: Iterable[Rollup]) -> Sums:
@@ -78,27 +75,3 @@ def total(rollups: Iterable[Rollup]) -> Sums:
     for rollup in rollups:
         sums.merge(rollup.sums)
     return sums.sums()
-
-
-class Reader:
-    """Reads windows, and remembers each for a few seconds, so that open dashboards do not add up. Thread-safe."""
-
-    def __init__(self, ledger: LedgerStore, clock: Clock) -> None:
-        self._ledger = ledger
-        self._clock = clock
-        self._readings: dict[Range, tuple[int, Reading]] = {}
-
-    def read(self, span: Range) -> Reading:
-        """A range as it was at most `keep(span)` ago. Blocks; raises `LedgerError`."""
-        now = self._clock.now()
-        known = self._readings.get(span)
-        if known and now < known[0]:
-            return known[1]
-        reading = read(self._ledger, window(span, now))
-        self._readings[span] = (now + keep(span), reading)
-        return reading
-
-    def usual_range(self) -> Range:
-        """The hour while the ledger holds no more than that, and the day from then on."""
-        oldest: Entry | None = next(iter(self._ledger.entries(limit=1)), None)
-        return "1h" if oldest is None or oldest.at >= window("1h", self._clock.now()).since else "24h"

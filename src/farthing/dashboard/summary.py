@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from farthing.dashboard.panel import Panel
 from farthing.dashboard.reading import Reading, total
 from farthing.dashboard.views import (
     CacheShare,
@@ -27,8 +26,8 @@ MOST_TRACKS = 6
 OTHERS = "other models"
 
 
-def summarize(reading: Reading, panel: Panel, under_way: tuple[InFlight, ...]) -> Summary:
-    """Everything about one range that is not a series."""
+def summarize(reading: Reading, version: str, policy: str) -> Summary:
+    """Everything about one range that is not a series, with nothing in flight."""
     rollups = list(reading.rollups)
     sums = total(rollups)
     saved = sum(sums.saved.values())
@@ -38,8 +37,8 @@ def summarize(reading: Reading, panel: Panel, under_way: tuple[InFlight, ...]) -
         since=iso(reading.since),
         until=iso(reading.window.until),
         partial=reading.partial,
-        version=panel.version,
-        policy=panel.policy,
+        version=version,
+        policy=policy,
         simulated=any(rollup.simulated for rollup in rollups),
         calls=sums.calls,
         attempts=sums.attempts,
@@ -62,7 +61,7 @@ def summarize(reading: Reading, panel: Panel, under_way: tuple[InFlight, ...]) -
         models=_slices(rollups, lambda rollup: rollup.model),
         tenants=_slices(rollups, lambda rollup: rollup.tenant),
         features=_slices(rollups, lambda rollup: rollup.feature),
-        in_flight=under_way,
+        in_flight=(),
     )
 
 

@@ -49,6 +49,10 @@ class Window(msgspec.Struct, frozen=True):
         """Whether its steps are made of whole hours, as roll-ups are."""
         return self.step % HOUR == 0
 
+    def step_of(self, instant: int) -> int:
+        """When the step begins that an instant falls in."""
+        return instant - (instant - self.since) % self.step
+
     def a_week_before(self) -> "Window":
         """The same stretch, seven days earlier."""
         return msgspec.structs.replace(self, since=self.since - WEEK, until=self.until - WEEK)

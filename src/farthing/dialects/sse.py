@@ -43,7 +43,7 @@ class Framer:
         if self.endless:
             return b""
         rest = self.rest
-        start = max(0, len(rest) - 3)
+        start = max(0, len(rest) - 2)  # a break is two line ends: at most one and a half of them came before
         rest += chunk
         end = whole(rest, start)
         frames = bytes(rest[:end])

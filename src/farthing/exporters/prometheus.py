@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from farthing.ledger.tally import Accumulator
+from farthing.ledger.tally import Accumulator, Tally
 from farthing.schema import FEE_METERS, METERS, PICO_PER_USD, Histogram, Rollup, Sums
 
 __all__ = ["CONTENT_TYPE", "FAMILIES", "LABEL_VALUES", "OTHER", "Family", "Observed", "Prometheus"]
@@ -219,10 +219,11 @@ class Prometheus:
         yield build
         for gauge in GAUGES:
             yield GaugeMetricFamily(PREFIX + gauge.name, gauge.text, gauge.of(seen))
+        rollups = _without_hours(seen.rollups)
         for family in FAMILIES:
-            yield self._family(family, seen.rollups)
+            yield self._family(family, rollups)
         for durations in DURATIONS:
-            yield self._histogram(durations, seen.rollups)
+            yield self._histogram(durations, rollups)
 
     def _family(self, family: Family, rollups: Iterable[Rollup]) -> Metric:
         totals: defaultdict[Labels, int] = defaultdict(int)
@@ -268,6 +269,13 @@ class _Scrape(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._families
+
+
+def _without_hours(rollups: Iterable[Rollup]) -> list[Rollup]:
+    """The same sums, told apart by nothing that labels no metric."""
+    tally = Tally()
+    tally.merge(msgspec.structs.replace(rollup, hour=0, key="", status=0) for rollup in rollups)
+    return tally.rollups()
 
 
 def _buckets(seen: Histogram, durations: Durations) -> Iterator[tuple[str, int]]:

@@ -46,6 +46,16 @@ class _Result(msgspec.Struct):
     batch: bool = False
 
 
+class _Bucket(msgspec.Struct):
+    start_time: int | str
+    results: list[dict[str, object]]
+    end_time: int | str | None = None
+
+
+class _Page(msgspec.Struct):
+    data: list[_Bucket]
+
+
 def read(path: Path, reading: Reading) -> Iterator[Recorded]:
     """As many records as requests were counted; results that count no tokens (images, sessions) are skipped.
 
@@ -73,15 +83,16 @@ def _by_time(results: list[Iterator[Recorded]]) -> Iterator[Recorded]:
 def _results(path: Path) -> Iterator[tuple[str, Row]]:
     """Every result with the times of its bucket."""
     for place, row in rows(path):
-        if "results" not in row and "data" not in row:
+        if "data" in row:
+            buckets = shaped(path, place, row, _Page).data
+        elif "results" in row:
+            buckets = [shaped(path, place, row, _Bucket)]
+        else:
             yield place, row
             continue
-        buckets = row.get("data", [row])
-        if not isinstance(buckets, list):
-            raise unreadable(path, place, "`data` is not a list.", "Export the usage again.")
         for bucket in buckets:
-            times = {name: bucket[name] for name in ("start_time", "end_time") if name in bucket}
-            for result in bucket["results"]:
+            times: Row = {"start_time": bucket.start_time, "end_time": bucket.end_time}
+            for result in bucket.results:
                 yield place, {name: value for name, value in result.items() if value is not None} | times
 
 

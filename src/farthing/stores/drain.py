@@ -162,7 +162,7 @@ class Drain:
             lines = list(islice(self._reading, wanted))
         if not lines or lines[0][0] != position:
             raise LedgerError(
-                f"Record {position} is missing from the journal in {self._directory}.",
+                f"Record {position} cannot be read from the journal in {self._directory}.",
                 hint="Restore the missing segment, or the ledger, from a backup.",
             )
         return [Stored(self._decode(line, number), line) for number, line in lines]
