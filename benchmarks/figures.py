@@ -99,6 +99,9 @@ def _short(value: float) -> str:
 
 def _remarks(figures: Sequence[tuple[str, Figure]]) -> list[str]:
     remarks = [
-        f"  {figure.what}: {remark}" for _, figure in figures for remark in (figure.note, *figure.problems) if remark
+        f"  {figure.what.strip()}: {remark}"
+        for _, figure in figures
+        for remark in (figure.note, *figure.problems)
+        if remark
     ]
     return ["", *remarks] if remarks else []

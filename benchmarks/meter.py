@@ -9,7 +9,10 @@ from benchmarks.servers import FARTHING, Scene
 
 
 class Meter:
-    """CPU per request of one server over several runs, with a count of what was answered and what failed."""
+    """CPU per request of one server over several runs, with a count of what was answered and what failed.
+
+    The server is at rest when a run begins: it starts idle, and each run ends when its background work has.
+    """
 
     def __init__(self, served: Served) -> None:
         self._served = served
@@ -19,7 +22,7 @@ class Meter:
 
     def cpu_us(self, question: Question, seconds: int, *, unique: bool = True) -> float:
         """CPU-microseconds per request while 64 connections are kept busy, background work included."""
-        before = self._served.settled_cpu_ns()
+        before = self._served.cpu_ns()
         load = sustain(self._served.port, question, seconds, unique=unique)
         spent = self._served.settled_cpu_ns() - before
         if not load.requests:
@@ -50,8 +53,9 @@ def wrong_count(what: str, found: int, least: int, most: int) -> tuple[str, ...]
 
 
 def ledger_entries(scene: Scene) -> int:
-    """The number of entries that `farthing ledger export` tells of."""
-    command = [*FARTHING, "ledger", "export", "--config", str(scene.home / "farthing.toml")]
+    """The number of entries that `farthing ledger export` tells of, once the store has taken what was journalled."""
+    scene.gateway.settled_cpu_ns()
+    command = [*FARTHING, "ledger", "export", "--json", "--config", str(scene.home / "farthing.toml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
         assert export.stdout is not None
         assert export.stderr is not None

@@ -13,8 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PROC = Path("/proc")
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
-IDLE_SHARE = 0.02
-"""A process using less than this share of a core has finished the work it was given."""
+IDLE_SECONDS = 0.75
+IDLE_SHARE = 0.01
+"""A server that uses less than this share of a core for `IDLE_SECONDS` has finished the work it was given."""
+SETTLE_TRIES = 20
 
 
 class BenchmarkError(Exception):
@@ -62,16 +64,15 @@ class Served:
         return max(int((PROC / str(pid) / "statm").read_text().split()[1]) for pid in self._family) * page
 
     def settled_cpu_ns(self) -> int:
-        """`cpu_ns` once background work (the ledger's drain thread, say) has come to rest, at most 10 s later."""
-        pause = 0.1
+        """`cpu_ns` once background work has come to rest, such as a store that is fed twice a second."""
         before = self.cpu_ns()
-        for _ in range(100):
-            time.sleep(pause)
+        for _ in range(SETTLE_TRIES):
+            time.sleep(IDLE_SECONDS)
             after = self.cpu_ns()
-            if after - before < pause * IDLE_SHARE * 1e9:
+            if after - before < IDLE_SECONDS * IDLE_SHARE * 1e9:
                 return after
             before = after
-        return before
+        raise BenchmarkError(f"{self.name} is still busy {SETTLE_TRIES * IDLE_SECONDS:.0f} s after its last request")
 
     def stop(self) -> None:
         """Ask the server to end, then insist."""

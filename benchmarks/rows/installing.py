@@ -16,13 +16,13 @@ INSTALLERS = ("pip", "setuptools")
 def install(effort: Effort) -> list[Figure]:
     """Distributions and megabytes in a fresh virtual environment after `pip install .`, pip itself not counted."""
     if not effort.install:
-        return _figures((), (), "not measured in a quick run")
+        return _figures((), (), "left out of a quick run")
     with tempfile.TemporaryDirectory(prefix="farthing-install-") as home:
         venv.create(home, with_pip=True)
         pip = [f"{home}/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", str(ROOT)]
         result = subprocess.run(pip, capture_output=True, text=True, check=False)
         if result.returncode:
-            return _figures((), (), f"not measured: pip install failed: {result.stderr.strip()[-300:]}")
+            return _figures((), (), f"pip install failed: {result.stderr.strip()[-300:]}")
         packages = Path(home, "lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
         ours = [entry for entry in packages.iterdir() if not entry.name.startswith(INSTALLERS)]
         distributions = sum(entry.suffix == ".dist-info" for entry in ours)

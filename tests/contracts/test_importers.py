@@ -479,6 +479,24 @@ def test_langfuse_usage_that_nobody_knows_is_refused_not_dropped(tmp_path):
         list(read(json_file(tmp_path, [row])))
 
 
+# The reference
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "traffic-format.md"
+
+
+def test_the_reference_has_every_name_and_every_format():
+    text = REFERENCE.read_text("utf-8")
+
+    for name in (*Recorded.__struct_fields__, *(importer.name for importer in IMPORTERS)):
+        assert f"`{name}`" in text
+
+
+def test_the_lines_in_the_reference_are_what_they_say(tmp_path):
+    example = REFERENCE.read_text("utf-8").split("```json\n")[1].split("```")[0]
+
+    assert [recorded.endpoint for recorded in records(text_file(tmp_path, example), "farthing")] == ["chat", "messages"]
+
+
 # What is not traffic
 
 
@@ -533,7 +551,7 @@ JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=5)
     | st.just("2025-11-20"),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),

@@ -22,8 +22,10 @@ from farthing.errors import LedgerError
 from farthing.ports import Journal, LedgerStore, Stored
 from farthing.schema import Entry
 from farthing.stores import drain
+from farthing.stores.bodies import Bodies
 from farthing.stores.journal import FileJournal
 from farthing.stores.memory_ledger import MemoryLedger
+from farthing.stores.reply_cache import SqliteReplies
 from farthing.stores.retention import DAY, Retention
 from farthing.stores.segments import list_segments, verify_journal
 from farthing.stores.sqlite_ledger import SqliteLedger
@@ -153,6 +155,27 @@ def test_closing_hands_everything_to_the_store(tmp_path):
 
     asyncio.run(main())
     assert groups(store) == named(0)
+
+
+def test_a_closed_journal_takes_nothing_rather_than_lose_it(tmp_path):
+    journal = FileJournal(tmp_path, MemoryLedger())
+    journal.close()
+    with pytest.raises(LedgerError, match="closed"):
+        journal.append([entry(0)])
+
+
+def test_only_the_owner_can_read_what_is_kept(tmp_path):
+    store = SqliteLedger(tmp_path / "data" / "ledger.sqlite")
+    journal = FileJournal(tmp_path / "data" / "journal", store)
+    journal.append([entry(0)])
+    assert journal.flush(10)
+    replies = SqliteReplies(tmp_path / "data" / "cache.sqlite", 10**6)
+    bodies = Bodies(tmp_path / "data" / "bodies.sqlite", Retention(1, FixedClock(0)))
+    files = list((tmp_path / "data").rglob("*"))
+    assert len(files) > 8
+    assert [str(file) for file in files if file.stat().st_mode & 0o077] == []
+    for each in (journal, store, replies, bodies):
+        each.close()
 
 
 def written(directory: Path, count: int, first: int = 0) -> Path:

@@ -256,3 +256,60 @@ def test_a_stopped_stream_ends_there_and_repeats_why(case):
     assert outcome.ending != "complete"
     assert "more than can be kept" in outcome.detail
     assert len(basin.chunks) == 1
+
+
+REPLY = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-6-luna-2026-09-01",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "A quarter."}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12},
+}
+
+
+def recorded_reply(reply: object, *, stream: bool) -> tuple[Outcome, Basin]:
+    question = asking(stream=stream)
+    body = msgspec.Raw(json.dumps(reply).encode())
+    record = Recorded(at=1, model="gpt-6-luna", request=msgspec.Raw(asking().body), reply=body)
+    basin = Basin()
+    return ask(RecordedUpstream.of("recording", [record]), question, basin), basin
+
+
+def test_a_recorded_reply_is_given_again_as_it_was():
+    _, basin = recorded_reply(REPLY, stream=False)
+
+    assert json.loads(basin.body) == REPLY
+
+
+def test_a_recorded_reply_can_be_streamed_though_it_was_not():
+    _, basin = recorded_reply(REPLY, stream=True)
+
+    assert b'"A quarter."' in basin.body
+    assert b'"total_tokens":12' in basin.body
+    assert basin.body.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_recorded_reply_that_makes_no_sense_as_a_stream_is_garbage():
+    outcome, basin = recorded_reply({"choices": 3}, stream=True)
+
+    assert outcome.ending == "garbage"
+    assert not basin.begun
+
+
+def test_a_question_that_was_not_recorded_is_refused():
+    basin = Basin()
+    outcome = ask(RecordedUpstream.of("recording", []), asking(), basin)
+
+    assert (outcome, basin.status) == (Outcome("complete"), 404)
+    assert "holds no answer" in json.loads(basin.body)["error"]["message"]
+
+
+def test_a_question_is_known_however_its_json_is_laid_out():
+    body = b'{ "stream": true, "model":"gpt-6-luna", "messages": [ {"content":"What is a farthing?", "role":"user"} ] }'
+    record = Recorded(at=1, model="gpt-6-luna", request=msgspec.Raw(body), usage=Usage(input=7, output=3))
+    basin = Basin()
+    ask(RecordedUpstream.of("recording", [record]), asking(), basin)
+
+    assert basin.status == 200
+    assert json.loads(basin.body)["usage"]["total_tokens"] == 10

@@ -122,7 +122,7 @@ def test_config_check_refuses_with_every_fault_and_accepts_what_is_sound():
     assert "farthing.toml:4: cache.ttl is 0" in done.stderr
     Path("farthing.toml").write_text('[upstreams.a]\nkind = "stub"\n')
     done = run("config", "check")
-    assert (done.returncode, done.stdout) == (0, "farthing.toml: sound (1 upstreams, 0 routes, 0 keys)\n")
+    assert (done.returncode, done.stdout) == (0, "farthing.toml: sound (1 upstream, 0 routes, 0 keys)\n")
 
 
 def test_the_schema_describes_every_table():

@@ -90,6 +90,19 @@ def test_report_in_words_says_that_answers_were_simulated(entries):
     assert {line.split()[0] for line in shown.splitlines()[-2:]} == {"globex", "acme"}
 
 
+def test_report_never_shows_an_unknown_price_as_nothing(place, gateway_with):
+    gateway = gateway_with(ledger=Ledger(path=str(place)))
+    for model in ("gpt-6-luna", "a-model-without-a-price"):
+        gateway.post("/v1/chat/completions", {**chat("one"), "model": model})
+    gateway.entries()
+    lines = farthing_verb("report").stdout.splitlines()
+    (paid,) = (line.split()[1] for line in lines if line.startswith("paid  "))
+    assert paid.endswith("+")
+    (unknown,) = (line.split() for line in lines if line.startswith("a-model-without-a-price"))
+    assert unknown[2] == "unknown"
+    assert any("No price is known for 1 attempt" in line for line in lines)
+
+
 @pytest.mark.parametrize("words", [["report"], ["ledger", "tail"], ["ledger", "export"], ["ledger", "verify"]])
 def test_a_ledger_that_is_not_there_is_an_error_with_advice(place, words):
     result = farthing_verb(*words)

@@ -342,6 +342,6 @@ def test_replay_of_an_empty_file_says_so():
 def test_replay_in_words_is_labelled():
     Path("traffic.jsonl").write_bytes(record(0, "a", cost=7 * 10**9))
     shown = farthing_verb("replay", "traffic.jsonl").stdout
-    assert shown.startswith("REPLAYED (simulated): 1 calls of traffic.jsonl")
-    assert "The recording says that 1 of the calls cost $0.0070." in shown
+    assert shown.startswith("REPLAYED (simulated): 1 call of traffic.jsonl")
+    assert "The recording says that 1 of the calls cost $0.007000." in shown
     assert msgspec.json.decode(farthing_verb("replay", "traffic.jsonl", "--json").stdout)["recorded_priced"] == 1

@@ -21,6 +21,7 @@ from farthing.importers import read
 from farthing.providers.recorded import RecordedUpstream
 from farthing.schema import METERS, Exchange, Recorded, Sums, Usage
 from farthing.simulation.generator import Workload, generate
+from farthing.stores.price_files import current_book
 from farthing.stores.reply_cache import MemoryReplies
 
 SECOND = 10**9
@@ -54,7 +55,8 @@ class Handled:
 def driven(
     traffic: Iterable[Recorded], handled: Handled, records: OpenRecords | None = None, **options: int
 ) -> Replayed:
-    return in_virtual_time(lambda clock: replay(traffic, handled.handle, records or OpenRecords(), clock, **options))
+    records = OpenRecords() if records is None else records
+    return in_virtual_time(lambda clock: replay(traffic, handled.handle, records, clock, **options))
 
 
 def through_the_gateway(traffic: Iterable[Recorded], *, cached: bool = True) -> tuple[Replayed, Sums]:
@@ -66,12 +68,11 @@ def through_the_gateway(traffic: Iterable[Recorded], *, cached: bool = True) -> 
         pipeline = wiring.pipeline_of(
             policy,
             {"recording": Source(RecordedUpstream("recording", records.find))},
-            wiring.current_book(""),
+            current_book(""),
             journal,
             clock,
             [MemoryReplies(1 << 26)],
             authenticated=False,
-            observe=lambda entry: None,
         )
         return await replay(traffic, pipeline.handle, records, clock)
 
@@ -144,6 +145,15 @@ def test_waiting_for_what_never_comes_is_an_error_not_a_hang():
         await asyncio.Event().wait()
 
     with pytest.raises(RuntimeError, match="stands still"):
+        in_virtual_time(main)
+
+
+def test_an_exception_in_a_callback_ends_the_run():
+    async def main(clock: VirtualClock) -> None:
+        asyncio.get_running_loop().call_later(1, lambda: 1 // 0)
+        await asyncio.sleep(10)
+
+    with pytest.raises(ZeroDivisionError):
         in_virtual_time(main)
 
 
@@ -242,18 +252,27 @@ def test_an_error_in_the_pipeline_is_not_swallowed():
 
 def test_an_error_in_the_file_ends_the_replay_with_its_line():
     def traffic():
-        yield call(0)
+        yield from (call(at) for at in range(LOOK_AHEAD + 3))
         raise TrafficError("line 2: it is not one.")
 
+    records = OpenRecords()
     with pytest.raises(TrafficError, match="line 2"):
-        driven(traffic(), Handled())
+        driven(traffic(), Handled(takes=10), records)
+    assert len(records) == 0
 
 
 def test_records_are_forgotten_once_answered():
-    records = OpenRecords()
-    driven([call(at) for at in range(50)], Handled(takes=3), records)
+    records, handled = OpenRecords(), Handled(takes=3)
+    seen = []
 
-    assert len(records) == 0
+    async def handle(exchange: Exchange, outlet: None) -> Exchange:
+        seen.append(len(records))
+        return await handled.handle(exchange, outlet)
+
+    traffic = [call(at) for at in range(50)]
+    in_virtual_time(lambda clock: replay(traffic, handle, records, clock))
+
+    assert (max(seen), len(records)) == (3, 0)
 
 
 def test_callers_are_those_recorded():

@@ -24,7 +24,8 @@ SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-enco
 
 def answer(body: bytes, status: str = "200 OK", extra: str = "") -> bytes:
     return (
-        f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{extra}\r\n".encode() + body
+        f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{extra}\r\n".encode()
+        + body
     )
 
 
@@ -75,7 +76,9 @@ def resets(*parts: bytes):
 
 
 BODY = json.dumps(GOOD).encode()
-ERROR = json.dumps({"error": {"message": "Slow down.", "type": "rate_limit_error", "code": "rate_limit_exceeded"}}).encode()
+ERROR = json.dumps(
+    {"error": {"message": "Slow down.", "type": "rate_limit_error", "code": "rate_limit_exceeded"}}
+).encode()
 FAULTS = {
     "429": (sends(answer(ERROR, "429 Too Many Requests", "retry-after: 7\r\n")), 429, "rate_limit_exceeded"),
     "500": (sends(answer(ERROR, "500 Internal Server Error")), 500, "rate_limit_exceeded"),
@@ -184,7 +187,9 @@ def test_a_stream_that_breaks_off_says_so_and_is_charged(gateway_with, upstream_
 
 
 def test_garbage_instead_of_a_stream_is_a_plain_error(gateway_with, upstream_that):
-    gateway = gateway_with(upstreams=upstreams(upstream_that(sends(SSE_HEAD + chunked(b"nonsense\n\n") + b"0\r\n\r\n")).port))
+    gateway = gateway_with(
+        upstreams=upstreams(upstream_that(sends(SSE_HEAD + chunked(b"nonsense\n\n") + b"0\r\n\r\n")).port)
+    )
 
     answer = gateway.post("/v1/chat/completions", {**CHAT, "stream": True})
 

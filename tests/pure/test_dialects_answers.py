@@ -73,6 +73,12 @@ def test_a_response_fails_by_its_status_or_its_error(said: dict[str, object], er
     assert read(asked("responses"), 200, json.dumps({"output": [], **said}).encode()).error == error
 
 
+@pytest.mark.parametrize("error", ["null", "{}", '""', "false"])
+def test_an_empty_error_beside_an_answer_is_none(error: str) -> None:
+    body = b'{"choices":[{"finish_reason":"stop"}],"error":%b}' % error.encode()
+    assert read(asked("chat"), 200, body).error == ""
+
+
 def test_an_error_beside_an_answer_is_told_with_its_usage() -> None:
     body = b'{"choices":[{"finish_reason":"error"}],"error":{"code":"cut"},"usage":{"prompt_tokens":3}}'
     reading = read(asked("chat"), 200, body)

@@ -131,6 +131,7 @@ def test_writes_that_the_split_leaves_out_live_as_long_as_the_call_asked(ttl: st
 def test_a_later_report_that_says_nothing_of_a_count_leaves_it() -> None:
     first = {"input_tokens": 25, "cache_read_input_tokens": 7, "output_tokens": 1}
     assert merged(first, {"input_tokens": None, "output_tokens": 9}) == {**first, "output_tokens": 9}
+    assert merged(first, {"output_tokens": None}) == first
     assert merged(first, {"output_tokens": 0}) == {**first, "output_tokens": 0}
 
 

@@ -120,9 +120,8 @@ def test_quantiles_are_within_a_tenth(durations, share):
     assert abs(found - true) <= 0.091 * true + 0.2
 
 
-def test_an_empty_histogram_has_no_quantile_and_no_mean():
+def test_nothing_has_no_quantile_and_no_ratio():
     assert Histogram().quantile(0.5) is None
-    assert Histogram().mean is None
     assert sums().hit_ratio is None
     assert sums().cost_per_1k is None
 

@@ -45,7 +45,7 @@ def test_a_price_per_token_gives_the_hour_back(hourly: int, tokens: int) -> None
 
 
 def test_a_charge_has_no_list_price_to_save_on() -> None:
-    charge = hosted_charge(hourly=3 * DOLLAR, latency=300_000_000, concurrency=8, price_version="2026-11-20+00000000")
+    charge = hosted_charge(hourly=3 * DOLLAR, latency=300_000_000, concurrency=8)
     assert (charge.amount, charge.list_amount, charge.saved) == (31_250_000, 31_250_000, ())
 
 

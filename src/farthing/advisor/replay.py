@@ -139,14 +139,20 @@ class _Driver:
         self._most_open = most_open
         self._next = next(traffic, None)
         self._base = (self._next.at if self._next else 0) // TICK * TICK - loop.elapsed
-        self._calls = self._open = self._late = self._cost = self._priced = 0
+        self._calls = self._late = self._cost = self._priced = 0
+        self._open: set[asyncio.Task[None]] = set()
         self._full = False
         self._end: asyncio.Future[None] = loop.create_future()
 
     async def run(self) -> Replayed:
         began = self._clock.now()
         self._feed()
-        await self._end
+        try:
+            await self._end
+        finally:
+            for task in self._open:
+                task.cancel()
+            await asyncio.gather(*self._open, return_exceptions=True)
         return Replayed(self._calls, began, self._clock.now(), self._late, self._cost, self._priced)
 
     def _feed(self) -> None:
@@ -157,7 +163,7 @@ class _Driver:
                 if due > self._loop.elapsed:
                     self._loop.call_at(due / NANOSECONDS, self._feed)
                     return
-                if self._open >= self._most_open:
+                if len(self._open) >= self._most_open:
                     self._late += 1
                     self._full = True
                     return
@@ -171,13 +177,14 @@ class _Driver:
 
     def _start(self, recorded: Recorded) -> None:
         self._calls += 1
-        self._open += 1
         if recorded.cost is not None:
             self._cost += recorded.cost
             self._priced += 1
         name = b"%d" % self._calls
         self._records.open(name, recorded)
-        self._loop.create_task(self._one(name, recorded)).add_done_callback(self._finished)
+        task = self._loop.create_task(self._one(name, recorded))
+        self._open.add(task)
+        task.add_done_callback(self._finished)
 
     async def _one(self, name: bytes, recorded: Recorded) -> None:
         try:
@@ -186,7 +193,7 @@ class _Driver:
             self._records.close(name)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._open -= 1
+        self._open.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._fail(error)

@@ -34,8 +34,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
         self._asked = 0
         self._closed = False
-
-    # -- what tasks and futures ask of a loop
+        self._broken: BaseException | None = None
 
     def time(self) -> float:
         """Seconds since the loop was made."""
@@ -68,16 +67,17 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return asyncio.Task(coro, loop=self, **options)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """An exception that no task awaits: logged, as on any other loop."""
-        logging.getLogger(__name__).error(context.get("message"), exc_info=context.get("exception"))
+        """An exception in a callback ends the run; one that nobody asked a task for is logged, as on any loop."""
+        if "handle" in context:
+            self._broken = context["exception"]
+        else:
+            logging.getLogger(__name__).error(context.get("message"), exc_info=context.get("exception"))
 
     def get_debug(self) -> bool:
         return False
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """A cancelled timer stays where it is until it is due, and is then passed over."""
-
-    # -- running
 
     def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Run until `future` is done, and return its result."""
@@ -93,6 +93,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                     handle = ready.popleft()
                     if not handle.cancelled():
                         handle._run()
+                if self._broken is not None:
+                    raise self._broken
             return task.result()
         finally:
             events._set_running_loop(before)

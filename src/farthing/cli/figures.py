@@ -2,14 +2,39 @@
 
 from farthing.schema import PICO_PER_USD, usd
 
+_CENT = PICO_PER_USD // 100
+
 
 def dollars(amount: int | None) -> str:
-    """Pico-dollars to the cent from a hundred dollars up, else to a hundredth of a cent.
+    """Pico-dollars, rounded the less the smaller they are.
 
-    >>> dollars(123_456_789_000_000), dollars(56_789_000_000), dollars(None)
-    ('$123.46', '$0.0568', 'unknown')
+    >>> dollars(123_456_789_000_000), dollars(1_056_789_000_000), dollars(56_789_000), dollars(None)
+    ('$123.46', '$1.0568', '$0.000057', 'unknown')
     """
-    return usd(amount, 2 if amount is not None and abs(amount) >= 100 * PICO_PER_USD else 4)
+    if amount is None:
+        return "unknown"
+    places = next((places for cents, places in ((10_000, 2), (10, 4)) if abs(amount) >= cents * _CENT), 6)
+    return usd(amount, places) if amount else "$0"
+
+
+def at_least(amount: int | None, unpriced: int) -> str:
+    """An amount to which `unpriced` entries without a known price would add.
+
+    >>> at_least(2 * 10**12, 0), at_least(2 * 10**12, 3), at_least(0, 3)
+    ('$2.0000', '$2.0000+', 'unknown')
+    """
+    if not unpriced:
+        return dollars(amount)
+    return f"{dollars(amount)}+" if amount else "unknown"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "call"), counted(1200, "call")
+    ('1 call', '1,200 calls')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def share(part: int, whole: int) -> str:

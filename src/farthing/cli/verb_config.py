@@ -8,6 +8,7 @@ import msgspec
 
 from farthing.cli.asking import Asked, verb
 from farthing.cli.configured import configuration
+from farthing.cli.figures import counted
 from farthing.cli.render import answer, as_json
 from farthing.config import Loaded, Settings, resolve_secret
 from farthing.config.rendering import as_toml
@@ -93,5 +94,7 @@ def _checked(loaded: Loaded) -> Checked:
 
 
 def _in_a_line(checked: Checked) -> str:
-    counts = f"{checked.upstreams} upstreams, {checked.routes} routes, {checked.keys} keys"
+    counts = ", ".join(
+        (counted(checked.upstreams, "upstream"), counted(checked.routes, "route"), counted(checked.keys, "key"))
+    )
     return f"{checked.file or 'no file, defaults only'}: sound ({counts})"

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from farthing.cli.asking import Asked, verb
+from farthing.cli.figures import counted
 from farthing.cli.render import answer, progress, say
 from farthing.cli.traffic import AUTO, FORMATS, importer_of, records
 from farthing.errors import TrafficError
@@ -65,4 +66,4 @@ def _write(traffic: Iterable[Recorded], output: Path | None, done: Callable[[int
 
 def _in_words(imported: Imported) -> str:
     left_out = "".join(f"\n  left out {count:,}: {reason}" for reason, count in imported.skipped.items())
-    return f"{imported.records:,} records of format {imported.format} to {imported.output}{left_out}"
+    return f"{counted(imported.records, 'record')} of format {imported.format} to {imported.output}{left_out}"

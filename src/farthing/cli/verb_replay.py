@@ -9,7 +9,7 @@ import msgspec
 
 from farthing.cli.asking import Asked, verb
 from farthing.cli.configured import configuration
-from farthing.cli.figures import dollars, duration
+from farthing.cli.figures import counted, dollars, duration
 from farthing.cli.render import answer, progress, strong
 from farthing.cli.replaying import replay_traffic
 from farthing.cli.totals import in_lines
@@ -84,7 +84,7 @@ def _counted(traffic: Iterable[Recorded], done: Callable[[int], None]) -> Iterat
 
 
 def _words(rerun: Rerun) -> Iterator[str]:
-    yield strong(f"REPLAYED (simulated): {rerun.calls:,} calls of {rerun.file}, format {rerun.format}")
+    yield strong(f"REPLAYED (simulated): {counted(rerun.calls, 'call')} of {rerun.file}, format {rerun.format}")
     took = f"{duration(rerun.took * 1e6)}, {rerun.calls_per_second:,} calls/s"
     yield f"{duration(rerun.spanned * 1e6)} of traffic in {took}; policy {rerun.policy}"
     yield ""

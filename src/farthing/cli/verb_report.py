@@ -7,7 +7,7 @@ import click
 
 from farthing.cli.asking import Asked, verb
 from farthing.cli.configured import configuration
-from farthing.cli.figures import dollars, percent, share
+from farthing.cli.figures import at_least, counted, dollars, percent, share
 from farthing.cli.ledgers import ledger_of
 from farthing.cli.render import answer, strong, table
 from farthing.cli.totals import in_lines
@@ -43,7 +43,7 @@ def _report(ledger: LedgerStore, last: str, by: tuple[str, ...], now: int) -> Re
 def _words(spent: Report) -> Iterator[str]:
     total = spent.totals
     began = f"since {shown(spent.since)}" if spent.since else "since the ledger began"
-    yield strong(f"{total.calls:,} calls {began}, UTC")
+    yield strong(f"{counted(total.calls, 'call')} {began}, UTC")
     if spent.simulated:
         yield f"SIMULATED: {spent.simulated:,} of them were answered by no real upstream"
     yield ""
@@ -59,11 +59,11 @@ def _breakdown(dimension: str, shares: tuple[Share, ...], paid: int) -> str:
         (
             each.value or "-",
             f"{each.figures.calls:,}",
-            dollars(each.figures.paid),
+            at_least(each.figures.paid, each.figures.unpriced),
             share(each.figures.paid, paid),
-            dollars(each.figures.list),
+            at_least(each.figures.list, each.figures.unpriced),
             dollars(each.figures.saved),
-            dollars(each.figures.cost_per_1k),
+            at_least(each.figures.cost_per_1k, each.figures.unpriced),
             percent(each.figures.hit_ratio),
             f"{each.figures.errors:,}",
         )

@@ -68,5 +68,6 @@ def _announce(asked: Asked, gateway: Running, upstreams: list[str]) -> None:
 
 
 def pointers(url: str) -> str:
-    """How to point an application at a gateway."""
+    """How to point an application on this machine at a gateway."""
+    url = url.replace("//0.0.0.0:", "//127.0.0.1:")
     return f"  OPENAI_BASE_URL={url}/v1\n  ANTHROPIC_BASE_URL={url}\n  dashboard: {url}/"

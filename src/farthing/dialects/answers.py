@@ -81,7 +81,7 @@ def source_of(usage: Usage | None) -> UsageSource:
 
 def _unanswered(model: str | None, error: object) -> Reading:
     """A body with status 200 that is no answer: an error in disguise, or nothing that makes sense."""
-    return Reading(model or None, error=GARBAGE if error is None else error_code(error))
+    return Reading(model or None, error=error_code(error) if error else GARBAGE)
 
 
 def _completion(call: Call, body: bytes) -> Reading:
@@ -90,14 +90,14 @@ def _completion(call: Call, body: bytes) -> Reading:
     if not answered:
         return _unanswered(answer.model, answer.error)
     usage, unknown, _ = completion_usage(answer.reported, call.cache_ttl)
-    error = "" if answer.error is None else error_code(answer.error)
+    error = error_code(answer.error) if answer.error else ""
     return Reading(answer.model or None, answer.service_tier, usage, source_of(usage), answer.finish, error, unknown)
 
 
 def response_reading(call: Call, answer: wire.Response) -> Reading:
     """The facts of a response, whole or as a stream's last event carries it."""
     usage, unknown, _ = response_usage(answer.usage, answer.tool_usage, call.cache_ttl)
-    failed = answer.error is not None or answer.status in _FAILED
+    failed = bool(answer.error) or answer.status in _FAILED
     return Reading(
         answer.model or None,
         answer.service_tier,

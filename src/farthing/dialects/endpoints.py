@@ -16,6 +16,9 @@ _POSTS: Final[dict[str, Endpoint]] = {
 ENDPOINTS: Final = (*(("POST", path) for path in _POSTS), ("GET", MODELS_PATH), ("GET", "/v1/models/{id}"))
 """Every method and path that is served."""
 
+USAGE_ON_REQUEST: Final = ("chat", "completions")
+"""Endpoints whose streams report their usage only when `stream_options` asks for it."""
+
 
 def endpoint_at(method: str, path: str) -> Endpoint | None:
     """The endpoint that a method and a path without its query mean, or `None`.

@@ -5,14 +5,13 @@ from typing import Annotated, Final
 
 import msgspec
 
-from farthing.dialects.endpoints import MODELS_PATH
+from farthing.dialects.endpoints import MODELS_PATH, USAGE_ON_REQUEST
 from farthing.errors import RequestError
 from farthing.schema import Call, Endpoint, Headers
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 _ABSENT: Final = msgspec.Raw()
 _NOTHING: Final = (b"", b"null", b"[]")
-_OPTED_BY_STREAM_OPTIONS: Final = ("chat", "completions")
 _ASK: Final = b'{"stream_options":{"include_usage":true},'
 _ASK_RUNNING: Final = b'{"stream_options":{"include_usage":true,"continuous_usage_stats":true},'
 
@@ -112,7 +111,7 @@ def encode(call: Call, *, model: str | None = None, running_usage: bool = False)
     `model` renames the model. A streamed chat or completions call that did not ask for its usage is made to ask;
     `running_usage` asks for it in every frame (vLLM). Values that do not change are copied byte for byte.
     """
-    forced = call.stream and call.endpoint in _OPTED_BY_STREAM_OPTIONS and (running_usage or not call.wants_usage)
+    forced = call.stream and call.endpoint in USAGE_ON_REQUEST and (running_usage or not call.wants_usage)
     renamed = model is not None and model != call.model
     if not forced and not renamed:
         return call.body

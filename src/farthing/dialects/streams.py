@@ -6,6 +6,7 @@ import msgspec
 
 from farthing.dialects import sse, wire
 from farthing.dialects.answers import GARBAGE, Reading, is_object, read
+from farthing.dialects.endpoints import USAGE_ON_REQUEST
 from farthing.dialects.relayed import relayed_tokens
 from farthing.dialects.watches import watch_over
 from farthing.prompts.estimate import estimate_input
@@ -19,7 +20,6 @@ SAMPLE: Final = 64 * 1024
 
 _FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 _FRAME_STARTS: Final = (b"data:", b"event:", b":")
-_OPTED_BY_STREAM_OPTIONS: Final = ("chat", "completions")
 
 
 class StreamReader:
@@ -42,7 +42,7 @@ class StreamReader:
         self._framer = sse.Framer(MAX_FRAME)
         self._watch = watch_over(call, running_usage)
         self._marks = self._watch.marks
-        self._strips = call.endpoint in _OPTED_BY_STREAM_OPTIONS and not call.wants_usage
+        self._strips = call.endpoint in USAGE_ON_REQUEST and not call.wants_usage
         self._doubtful = b""
         self._kept: list[bytes] = []
         self._keep = keep

@@ -86,7 +86,7 @@ class CompletionWatch:
         self._finish = chunk.finish or self._finish
         self._choices_left -= chunk.stops
         self.stopped = self._choices_left <= 0
-        if chunk.error is not None:
+        if chunk.error:
             self._error = error_code(chunk.error)
             if not chunk.choices:
                 return self._hold(frame)
@@ -172,7 +172,7 @@ class ResponseWatch:
         if event.type in self._ENDS:
             self.finished = True
             return True
-        if event.type == "error" or (not event.type and event.error is not None):
+        if event.type == "error" or (not event.type and event.error):
             self.valid = True
             self._error = event.code or error_code(event.error)
             return True
@@ -228,7 +228,7 @@ class MessageWatch:
         elif event.type == "message_stop":
             self.finished = True
             return True
-        elif event.error is not None:
+        elif event.error:
             self.valid = True
             self._error = error_code(event.error)
             return True

@@ -4,6 +4,9 @@ from typing import Any, Final
 
 import msgspec
 
+Json = dict[str, Any]
+"""A JSON object of a wire format; it goes no further than this package."""
+
 ABSENT: Final = msgspec.Raw()
 """The value of a member that was not there."""
 _NOTHING: Final = (b"", b"null")
@@ -121,7 +124,7 @@ MESSAGE: Final = msgspec.json.Decoder(Message)
 MESSAGE_EVENT: Final = msgspec.json.Decoder(MessageEvent)
 LISTING: Final = msgspec.json.Decoder(Listing)
 MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+OBJECT: Final = msgspec.json.Decoder(Json)
 ANY: Final = msgspec.json.Decoder()
 
 NULL_USAGE: Final = b',"usage":null'

@@ -5,6 +5,6 @@ from farthing.gateway.catalogue import Catalogue
 from farthing.gateway.keyring import Keyring
 from farthing.gateway.lookup import LookUp, ReplyCache
 from farthing.gateway.pipeline import Pipeline
-from farthing.gateway.settle import Settlement
+from farthing.gateway.settle import Settlement, Watcher
 
-__all__ = ["Ask", "Catalogue", "Keyring", "LookUp", "Pipeline", "ReplyCache", "Settlement", "Source"]
+__all__ = ["Ask", "Catalogue", "Keyring", "LookUp", "Pipeline", "ReplyCache", "Settlement", "Source", "Watcher"]

@@ -6,7 +6,7 @@ import msgspec
 
 from farthing import dialects
 from farthing.gateway.relay import Relay
-from farthing.ports import Clock, Outcome, Outlet, Question, Upstream
+from farthing.ports import Clock, Outlet, Question, Upstream
 from farthing.pricing import PriceBook, charge, hosted_charge
 from farthing.routing import RouteTable
 from farthing.schema import Attempt, Charge, Exchange, Reply
@@ -18,8 +18,9 @@ UNBILLED = frozenset(("models", "count_tokens"))
 class Source(msgspec.Struct, frozen=True):
     """An upstream and the terms it sells on.
 
-    `prices` names the provider in the price book (empty: prices are found by the model's name alone); an owned machine costs `hourly` pico-dollars at `concurrency` calls
-    at once instead. `running_usage`: it can report token counts in every chunk of a stream.
+    `prices` names the provider in the price book (empty: prices are found by the model's name alone); an owned machine
+    costs `hourly` pico-dollars at `concurrency` calls at once instead. `running_usage`: it can report token counts in
+    every chunk of a stream.
     """
 
     upstream: Upstream
@@ -50,50 +51,44 @@ class Ask:
             stream=call.stream,
         )
         relay = Relay(call, exchange.id, outlet, self._clock, running_usage=source.running_usage)
-        at = exchange.arrived
         started = self._clock.now()
         outcome = await source.upstream.ask(question, relay)
         ended = self._clock.now()
         reply = relay.close(outcome)
+        if reply.model is None and route.served_as:
+            reply = msgspec.structs.replace(reply, model=route.served_as)
         reply = msgspec.structs.replace(
             reply,
-            charge=self._charge(source, route.served_as or call.model, call.endpoint, reply, outcome, ended - started, at),
             provider=source.prices,
+            charge=self._charge(exchange, source, reply, outcome.sent, ended - started),
             simulated=source.upstream.simulated,
-        )
-        attempt = Attempt(
-            upstream=route.upstream,
-            reply=reply,
-            started=started,
-            ended=ended,
-            first_byte=relay.first_byte,
         )
         if outcome.drained:
             exchange = exchange.noting("disconnect", "drained")
         return msgspec.structs.replace(
             exchange.noting("route", route.upstream, model=route.served_as or call.model),
-            attempts=(*exchange.attempts, attempt),
+            attempts=(*exchange.attempts, Attempt(route.upstream, reply, started, ended, relay.first_byte)),
             reply=reply,
         )
 
-    def _charge(
-        self, source: Source, asked: str, endpoint: str, reply: Reply, outcome: Outcome, took: int, at: int
-    ) -> Charge:
-        """What an attempt cost: nothing when it was refused or never sent, unknown when its meter was not read."""
-        refused = reply.status >= 400 and reply.usage is None and outcome.ending == "complete"
-        if endpoint in UNBILLED or refused or not outcome.sent:
-            return Charge(0, 0, self._book.version)
+    def _charge(self, exchange: Exchange, source: Source, reply: Reply, sent: bool, took: int) -> Charge:
+        """What an attempt cost: nothing when it was refused or never sent, unknown when its meter was not read.
+
+        A charge that no price was looked up for carries no price version, so that nobody tries to re-rate it.
+        """
+        call = exchange.call
+        refused = reply.status >= 400 and reply.usage is None and reply.ending == "complete"
+        if call.endpoint in UNBILLED or refused or not sent:
+            return Charge(0, 0, "")
         if source.hourly is not None:
-            return hosted_charge(
-                hourly=source.hourly, latency=took, concurrency=source.concurrency, price_version=self._book.version
-            )
+            return hosted_charge(hourly=source.hourly, latency=took, concurrency=source.concurrency)
         if reply.usage is None:
             return Charge(None, None, self._book.version)
         return charge(
             self._book,
             provider=source.prices,
-            model=reply.model or asked,
+            model=reply.model or call.model,
             tier=reply.tier,
             usage=reply.usage,
-            at=at,
+            at=exchange.arrived,
         )

@@ -78,7 +78,9 @@ class LookUp:
             reply = await asyncio.shield(flight)
             if reply is not None:
                 return exchange.noting("exact_cache", "coalesced").answered(dialects.render(call, reply))
-            return exchange.noting("exact_cache", "miss", because="the identical call in flight gave no answer to share")
+            return exchange.noting(
+                "exact_cache", "miss", because="the identical call in flight gave no answer to share"
+            )
         return msgspec.structs.replace(exchange.noting("exact_cache", "miss"), cache_key=key)
 
     def _key(self, exchange: Exchange) -> bytes:

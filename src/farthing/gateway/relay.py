@@ -1,4 +1,4 @@
-"""The sink between an upstream and the caller: forwards a stream as it comes, gathers a plain answer, reads the meter."""
+"""The sink between upstream and caller: forwards a stream as it comes, gathers a plain answer, reads the meter."""
 
 import msgspec
 

@@ -1,52 +1,91 @@
 """Settlement: an exchange becomes ledger entries, and its answer is kept if it may be shared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from farthing.ports import Clock, Journal
-from farthing.schema import Attempt, CacheState, Charge, Entry, Exchange, Reply
+from farthing.schema import CacheState, Charge, Entry, Exchange, Reply
 
 MICROSECOND = 1_000
+UNPRICED = Charge(None, None, "")
+FREE = Charge(0, 0, "")
+UNANSWERED = Reply(status=0)
+
+Watcher = Callable[[Exchange, Sequence[Entry]], None]
+"""Sees every settled exchange and its entries; must be quick, and must not raise."""
 
 
 class Settlement:
     """Writes the entries of an exchange; synchronous, so that nothing can come between an answer and its entry."""
 
     def __init__(
-        self, journal: Journal, clock: Clock, policy_version: str, *,
-        keep: Callable[[Exchange], None], observe: Callable[[Entry], None],
-        record: Callable[[Exchange], None] | None = None,
-    ) -> None:  # fmt: skip
-        """`keep` offers the answer to the cache; `observe` sees every entry; `record` stores bodies where configured."""
+        self,
+        journal: Journal,
+        clock: Clock,
+        policy_version: str,
+        *,
+        keep: Callable[[Exchange], None],
+        watchers: Sequence[Watcher],
+    ) -> None:
+        """`keep` offers the answer to the cache, and wakes who waited for it."""
         self._journal = journal
         self._clock = clock
         self._policy = policy_version
         self._keep = keep
-        self._observe = observe
-        self._record = record
+        self._watchers = tuple(watchers)
 
     def settle(self, exchange: Exchange) -> None:
-        """Enter every attempt, or the answer that needed none."""
+        """Enter every attempt, or the answer that needed none. Raises LedgerError when no entry can be taken."""
         now = self._clock.now()
         self._keep(exchange)
-        if exchange.attempts:
-            upstream_time = sum(attempt.ended - attempt.started for attempt in exchange.attempts)
-            overhead = now - exchange.arrived - upstream_time
-            entries = [
-                self._attempted(exchange, number, attempt, now, overhead)
-                for number, attempt in enumerate(exchange.attempts, 1)
-            ]
-        else:
-            entries = [self._unattempted(exchange, now)]
+        entries = self._attempted(exchange, now) if exchange.attempts else [self._unattempted(exchange, now)]
         self._journal.append(entries)
-        for entry in entries:
-            self._observe(entry)
-        if self._record is not None:
-            self._record(exchange)
+        for watch in self._watchers:
+            watch(exchange, entries)
 
-    def _attempted(self, exchange: Exchange, number: int, attempt: Attempt, now: int, overhead: int) -> Entry:
-        call, caller, reply = exchange.call, exchange.caller, attempt.reply
-        charge = reply.charge or Charge(None, None, "")
-        first = attempt.first_byte
+    def _attempted(self, exchange: Exchange, now: int) -> list[Entry]:
+        attempts = exchange.attempts
+        overhead = now - exchange.arrived
+        for attempt in attempts:
+            overhead -= attempt.ended - attempt.started
+        return [
+            self._entry(
+                exchange,
+                number,
+                attempt.reply,
+                now,
+                upstream=attempt.upstream,
+                charge=attempt.reply.charge or UNPRICED,
+                first_byte=attempt.first_byte,
+                overhead=overhead,
+                superseded=number < len(attempts),
+            )
+            for number, attempt in enumerate(attempts, 1)
+        ]
+
+    def _unattempted(self, exchange: Exchange, now: int) -> Entry:
+        """A cache hit, a refusal, or a call whose caller left while it waited: nothing was bought."""
+        reply = exchange.reply or UNANSWERED
+        bought = reply.charge or FREE
+        saved = bought.saved
+        if bought.amount:
+            saved = (*saved, ("exact_cache", bought.amount))
+        charge = Charge(0, bought.list_amount, bought.price_version, saved, bought.missing)
+        return self._entry(exchange, 0, reply, now, charge=charge, overhead=now - exchange.arrived)
+
+    def _entry(  # noqa: PLR0913 (its keywords are what differs between the two kinds of entry)
+        self,
+        exchange: Exchange,
+        number: int,
+        reply: Reply,
+        now: int,
+        *,
+        charge: Charge,
+        overhead: int,
+        upstream: str = "",
+        first_byte: int | None = None,
+        superseded: bool = False,
+    ) -> Entry:  # its arguments are what differs between the two kinds
+        call, caller = exchange.call, exchange.caller
         return Entry(
             id=f"{exchange.id}.{number}",
             group=exchange.id,
@@ -55,7 +94,7 @@ class Settlement:
             endpoint=call.endpoint,
             model=call.model,
             served=reply.model,
-            upstream=attempt.upstream,
+            upstream=upstream,
             provider=reply.provider,
             tier=reply.tier,
             tenant=caller.tenant,
@@ -77,56 +116,12 @@ class Settlement:
             error=reply.error,
             finish=reply.finish,
             stream=call.stream,
-            ttft=None if first is None else (first - exchange.arrived) // MICROSECOND,
+            ttft=None if first_byte is None else (first_byte - exchange.arrived) // MICROSECOND,
             latency=(now - exchange.arrived) // MICROSECOND,
             overhead=overhead // MICROSECOND,
             decisions=exchange.decisions,
             simulated=reply.simulated,
-            superseded=number < len(exchange.attempts),
-        )
-
-    def _unattempted(self, exchange: Exchange, now: int) -> Entry:
-        """A cache hit, a refusal, or a call whose caller left while it waited: nothing was bought."""
-        call, caller = exchange.call, exchange.caller
-        reply = exchange.reply or Reply(status=0)
-        charge = reply.charge or Charge(0, 0, "")
-        cache = _cache_state(exchange)
-        saved = charge.saved
-        if cache in ("hit", "coalesced") and charge.amount is not None:
-            saved = (*saved, ("exact_cache", charge.amount))
-        took = (now - exchange.arrived) // MICROSECOND
-        return Entry(
-            id=f"{exchange.id}.0",
-            group=exchange.id,
-            attempt=0,
-            at=exchange.arrived,
-            endpoint=call.endpoint,
-            model=call.model,
-            served=reply.model,
-            provider=reply.provider,
-            tier=reply.tier,
-            tenant=caller.tenant,
-            team=caller.team,
-            key=caller.key,
-            feature=caller.feature,
-            tags=caller.tags,
-            usage=reply.usage,
-            usage_source=reply.usage_source,
-            cost=0,
-            list_cost=charge.list_amount,
-            saved=saved,
-            missing_prices=charge.missing,
-            price_version=charge.price_version,
-            policy=self._policy,
-            cache=cache,
-            status=reply.status,
-            error=reply.error,
-            finish=reply.finish,
-            stream=call.stream,
-            latency=took,
-            overhead=took,
-            decisions=exchange.decisions,
-            simulated=reply.simulated,
+            superseded=superseded,
         )
 
 

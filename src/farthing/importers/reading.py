@@ -20,7 +20,7 @@ Shape = TypeVar("Shape")
 DEFAULT_MODEL = "gpt-6-luna"
 """The model that traces of lengths and arrivals are taken to have asked, unless told otherwise."""
 
-_FIRST_BYTES = 1 << 20
+_BUFFER = 1 << 20
 _NANOSECONDS = 10**9
 
 
@@ -47,7 +47,7 @@ def unreadable(path: Path, place: str, what: str, hint: str) -> TrafficError:
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a file that are not blank, with their numbers from 1."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=_BUFFER) as file:
         for number, line in enumerate(file, 1):
             if not line.isspace():
                 yield number, line
@@ -61,11 +61,11 @@ def first_names(path: Path) -> frozenset[str]:
     if path.is_dir():
         path = next(iter(sorted(path.glob("*.csv"))), path)
     with path.open("rb") as file:
-        start = file.read(_FIRST_BYTES)
+        start = file.read(_BUFFER)
     text = start.decode("utf-8-sig", errors="replace").lstrip()
     if text[:1] not in ("{", "["):
         return frozenset(next(csv.reader(text.splitlines()[:1]), ()))
-    if len(start) == _FIRST_BYTES and not _whole_object(text):
+    if len(start) == _BUFFER and not _whole_object(text):
         text = path.read_bytes().decode("utf-8-sig", errors="replace").lstrip()
     first = _whole_object(text) or {}
     wrapped = first.get("data")

@@ -146,7 +146,7 @@ def report(question: Question, rollups: Iterable[Rollup], week_before: Iterable[
         simulated=simulated,
         by={dimension: _ranked(values) for dimension, values in shares.items()},
         series=tuple(Step(start, Figures.of(steps[start].sums())) for start in sorted(steps)),
-        change=change(now, sum_of(week_before)),
+        change=_change(now, _sum(week_before)),
     )
 
 
@@ -156,16 +156,14 @@ def _ranked(values: dict[str, Accumulator]) -> tuple[Share, ...]:
     return tuple(Share(name, Figures.of(sums)) for name, sums in shares)
 
 
-def sum_of(rollups: Iterable[Rollup]) -> Sums:
-    """The sum of roll-ups."""
+def _sum(rollups: Iterable[Rollup]) -> Sums:
     total = Accumulator()
     for rollup in rollups:
         total.merge(rollup.sums)
     return total.sums()
 
 
-def change(now: Sums, before: Sums) -> Change:
-    """How much more one period has than another."""
+def _change(now: Sums, before: Sums) -> Change:
     return Change(
         calls=_growth(now.calls, before.calls),
         paid=_growth(now.cost, before.cost),

@@ -36,7 +36,7 @@ def rerate(entries: Iterable[Entry], book_of: Callable[[Settled], PriceBook]) ->
     """
     for settled in settle(entries):
         entry = settled.entry
-        if entry.attempt and entry.usage is not None:
+        if entry.attempt and entry.usage is not None and settled.price_version:
             again = charge(
                 book_of(settled),
                 provider=entry.provider,

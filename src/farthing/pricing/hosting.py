@@ -24,10 +24,10 @@ def hosted_cost(hourly: int, latency: int, concurrency: int) -> int:
     return _half_even(hourly * latency, _NS_PER_HOUR * concurrency)
 
 
-def hosted_charge(*, hourly: int, latency: int, concurrency: int, price_version: str) -> Charge:
+def hosted_charge(*, hourly: int, latency: int, concurrency: int) -> Charge:
     """The charge for one request on owned hardware, which has no list price to save on; see `hosted_cost`."""
     cost = hosted_cost(hourly, latency, concurrency)
-    return Charge(amount=cost, list_amount=cost, price_version=price_version)
+    return Charge(amount=cost, list_amount=cost, price_version="")
 
 
 def price_per_token(hourly: int, tokens_per_hour: int) -> int:

@@ -23,7 +23,7 @@ REUSE_SECONDS = 15.0
 
 
 class HttpSettings(msgspec.Struct, frozen=True):
-    """One HTTP upstream, resolved: `auth` is the header its key travels in ("authorization" or another), times in seconds."""
+    """One HTTP upstream, resolved: `auth` is the header that its key travels in. Times are in seconds."""
 
     name: str
     provider: str

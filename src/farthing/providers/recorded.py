@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 import msgspec
 from blake3 import blake3
 
+from farthing import dialects
+from farthing.errors import UpstreamGarbage
 from farthing.ports import Outcome, Question, Sink
 from farthing.providers.pouring import Tap, json_headers, pour, refuse, simulated_endpoint, sse_headers
-from farthing.schema import Endpoint, Recorded
+from farthing.schema import Call, Endpoint, Recorded, Reply
 from farthing.simulation import wire
 from farthing.simulation.answers import Answer, prose
 
@@ -83,7 +85,10 @@ class RecordedUpstream:
 
 async def _stream(recorded: Recorded, sink: Sink) -> Outcome:
     """The first frame at the recorded time to first token, the others together when the last of them came."""
-    first, *others = wire.frames(recorded.endpoint, _answer(recorded))
+    try:
+        first, others = _frames(recorded)
+    except UpstreamGarbage as error:
+        return Outcome("garbage", error.message)
     latency = recorded.latency or 0
     ttft = latency if recorded.ttft is None else recorded.ttft
     if ttft:
@@ -95,8 +100,19 @@ async def _stream(recorded: Recorded, sink: Sink) -> Outcome:
         await asyncio.sleep((latency - ttft) * _MICROSECOND)
     if not await tap.opened():
         return Outcome("garbage", tap.stopped)
-    sink.chunk(b"".join(others))
+    sink.chunk(others)
     return Outcome("complete")
+
+
+def _frames(recorded: Recorded) -> tuple[bytes, bytes]:
+    """The first frame of a recorded answer, and all others."""
+    if recorded.reply:
+        call = Call(recorded.endpoint, recorded.model, b"", stream=True, wants_usage=True)
+        body = dialects.render(call, Reply(recorded.status, bytes(recorded.reply), usage=recorded.usage)).body
+        first, end, others = body.partition(b"\n\n")
+        return first + end, others
+    first, *rest = wire.frames(recorded.endpoint, _answer(recorded))
+    return first, b"".join(rest)
 
 
 def _answer(recorded: Recorded) -> Answer:

@@ -100,7 +100,7 @@ class StubUpstream:
         try:
             asked = read_question(question.body)
             answer = compose(endpoint, asked, self._seed)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return refuse(sink, endpoint, 400, f"The stub cannot read this body: {error}.", _HEADERS)
         fault = self._fault(asked.model)
         if fault:

@@ -13,13 +13,13 @@ Ending = Literal["complete", "unreachable", "timeout", "reset", "garbage", "disc
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One answer. `body` is the plain JSON, or every SSE frame when `streamed` (empty when too long to keep);
-    `tail` is the end of a live stream, held back until its entry is written.
+    """One answer: `body` is the plain JSON, or every SSE frame when `streamed` (empty when too long to keep).
 
-    `model` and `tier` are what the provider says it served, which is what it bills; `finish` is its stop reason;
-    `error` is the stable code of a failure; `unknown_usage` names usage fields that Farthing does not know yet;
-    `provider` is the price book's name for who sold it; `charge` is what the answer cost when it was bought, and so what a cache saves by giving it again;
-    `simulated` marks answers of a stub or a recording.
+    `tail` is the end of a live stream, held back until its entry is written. `model` and `tier` are what the provider
+    says it served, which is what it bills; `finish` is its stop reason; `error` is the stable code of a failure;
+    `unknown_usage` names usage fields that Farthing does not know yet. `provider` is the price book's name for who sold
+    it; `charge` is what it cost when it was bought, and so what a cache saves by giving it again; `simulated` marks
+    answers of a stub or a recording.
     """
 
     status: int

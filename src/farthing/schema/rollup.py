@@ -26,12 +26,6 @@ class Histogram(msgspec.Struct, frozen=True, omit_defaults=True):
         """How many durations were seen."""
         return sum(self.counts.values())
 
-    @property
-    def mean(self) -> float | None:
-        """The mean in microseconds; `None` when nothing was seen."""
-        count = self.count
-        return self.total / count if count else None
-
     def quantile(self, share: float) -> float | None:
         """The duration, in microseconds, that `share` (0 to 1) of those seen do not exceed; `None` when empty.
 

@@ -313,17 +313,20 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     async def _serve_control(self, request: Request) -> None:
-        self._finish(
-            await self._service.control(
+        try:
+            response = await self._service.control(
                 request.method, request.target, request.headers, request.body, keep_alive=request.keep_alive
             )
-        )
+        except Exception:  # the same edge for the control plane, whose framework has already logged nothing
+            log.exception("%s %s failed unexpectedly", request.method, request.target)
+            self._keep_alive = False
+            response = b"HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        self._finish(response)
 
 
 def _nearest(path: str) -> Endpoint:
     """The endpoint whose dialect an error on this path is told in."""
     return "messages" if path.startswith("/v1/messages") else "other"
-
 
 
 def _unknown_endpoint(method: str, path: str) -> UnknownEndpoint:

@@ -29,7 +29,13 @@ class Service:
     """Everything the connections of one worker share."""
 
     def __init__(
-        self, pipeline: Pipeline, keyring: Keyring, journal: Journal, clock: Clock, control: ControlPlane, limits: Limits
+        self,
+        pipeline: Pipeline,
+        keyring: Keyring,
+        journal: Journal,
+        clock: Clock,
+        control: ControlPlane,
+        limits: Limits,
     ) -> None:
         self.pipeline = pipeline
         self.keyring = keyring
@@ -78,7 +84,7 @@ class Service:
                 connection.transport.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
-        while any(connection.busy for connection in self.connections) and loop.time() < deadline:
+        while any(connection.busy for connection in self.connections) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         for connection in list(self.connections):
             connection.transport.abort()

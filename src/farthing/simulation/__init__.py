@@ -1,0 +1,1 @@
+"""Simulated traffic and simulated answers: pure functions of a seed."""

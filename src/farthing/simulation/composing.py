@@ -14,6 +14,7 @@ MARK = "farthing-stub"
 _BYTES_PER_TOKEN = 4
 _CACHEABLE_TOKENS, _CACHE_STEP = 1024, 128
 _VECTOR_LENGTH, _LONGEST_VECTOR, _LONGEST_ANSWER = 256, 4096, 32_768
+_MOST_CHOICES = 128
 _THINKERS = ("gpt-5", "gpt-6", "o3", "o4")
 _TIERS = {"flex": "flex", "priority": "priority", "fast": "priority"}
 
@@ -70,7 +71,7 @@ class _Tool(_ToolFunction, gc=False):
     function: _ToolFunction | None = None
 
 
-class _Property(msgspec.Struct, gc=False):
+class _Property(msgspec.Struct, frozen=True, gc=False):
     type: str | list[str] = "string"
 
 
@@ -87,6 +88,7 @@ read_question = msgspec.json.Decoder(Asked).decode
 """Read a request body; msgspec.DecodeError when it is not one, or has a field of the wrong type."""
 
 _turns = msgspec.json.Decoder(list[msgspec.Raw])
+_ANY = _Property()
 _SAMPLES: dict[str, object] = {"integer": 1, "number": 1, "boolean": True, "array": [], "object": {}}
 
 
@@ -100,7 +102,7 @@ def compose(endpoint: Endpoint, asked: Asked, seed: int) -> Answer:
     digest = blake3(question).update(asked.model.encode()).digest(8)
     dice = int.from_bytes(digest, "little") ^ seed
     tool = _tool_asked_for(asked, question) if asked.tools else None
-    choices = 1 if tool or endpoint == "responses" else max(1, asked.n or 1)
+    choices = 1 if tool or endpoint == "responses" else min(max(1, asked.n or 1), _MOST_CHOICES)
     prompt = _prompt_usage(endpoint, asked, question)
     if endpoint in ("embeddings", "count_tokens"):
         vectors = _vectors(asked) if endpoint == "embeddings" else ()
@@ -131,15 +133,12 @@ def _prompt_usage(endpoint: Endpoint, asked: Asked, question: bytes) -> Usage:
     shared = (earlier + asked.head) // _BYTES_PER_TOKEN // _CACHE_STEP * _CACHE_STEP
     if shared < _CACHEABLE_TOKENS:
         return Usage(input=tokens)
-    if endpoint != "messages":
-        return Usage(input=tokens - shared, cache_read=shared) if earlier else Usage(input=tokens)
-    if b'"cache_control"' not in question and b'"cache_control"' not in bytes(asked.system):
+    marked = b'"cache_control"' in question or b'"cache_control"' in bytes(asked.system)
+    if endpoint == "messages" and not marked:
         return Usage(input=tokens)
-    return (
-        Usage(input=tokens - shared, cache_read=shared)
-        if earlier
-        else Usage(input=tokens - shared, cache_write_5m=shared)
-    )
+    if earlier:
+        return Usage(input=tokens - shared, cache_read=shared)
+    return Usage(input=tokens - shared, cache_write_5m=shared) if marked else Usage(input=tokens)
 
 
 def _tool_asked_for(asked: Asked, question: bytes) -> ToolUse | None:
@@ -150,7 +149,7 @@ def _tool_asked_for(asked: Asked, question: bytes) -> ToolUse | None:
         last = bytes(turns[-1]) if turns else b""
         if not last.startswith(b"{") or msgspec.json.decode(last, type=_Turn).role != "user":
             return None
-    for tool in msgspec.json.decode(asked.tools, type=list[_Tool]):
+    for tool in msgspec.json.decode(asked.tools, type=list[_Tool] | None) or ():
         function = tool.function or tool
         if function.name and b"call %b" % function.name.encode() in last:
             return ToolUse(function.name, _sample_arguments(bytes(function.parameters) or bytes(function.input_schema)))
@@ -158,10 +157,13 @@ def _tool_asked_for(asked: Asked, question: bytes) -> ToolUse | None:
 
 
 def _sample_arguments(schema: bytes) -> str:
-    """Arguments that satisfy the required properties of a JSON schema."""
-    shape = msgspec.json.decode(schema or b"{}", type=_Schema)
-    kinds = {name: shape.properties.get(name, _Property()).type for name in shape.required}
-    sample = {name: _SAMPLES.get(kind if isinstance(kind, str) else kind[0], "stub") for name, kind in kinds.items()}
+    """Arguments that satisfy the required properties of a JSON schema; none for a schema of another kind."""
+    try:
+        shape = msgspec.json.decode(schema, type=_Schema)
+    except msgspec.DecodeError:
+        return "{}"
+    kinds = {name: shape.properties.get(name, _ANY).type for name in shape.required}
+    sample = {name: _SAMPLES.get(kind if isinstance(kind, str) else "", "stub") for name, kind in kinds.items()}
     return msgspec.json.encode(sample).decode()
 
 

@@ -29,20 +29,18 @@ def chat(answer: Answer) -> bytes:
 
 def chat_frames(answer: Answer, include_usage: bool) -> list[bytes]:
     """A streamed chat completion; the usage frame only comes when asked for."""
-    quiet: dict[str, object] = {"usage": None} if include_usage else {}
-
-    def frame(index: int, delta: dict[str, object], finish: str | None = None) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _data(_chat_envelope(answer, "chat.completion.chunk", [choice]) | quiet)
-
+    head, tail = _frame_around(_chat_envelope(answer, "chat.completion.chunk", []), include_usage)
     frames = []
     for index in range(answer.choices):
-        frames.append(frame(index, {"role": "assistant", "content": "" if not answer.tool else None}))
-        frames += [frame(index, delta) for delta in _chat_deltas(answer)]
-        frames.append(frame(index, {}, _CHAT_FINISH[answer.finish]))
+        opening: dict[str, object] = {"role": "assistant", "content": None if answer.tool else ""}
+        for delta in (opening, *_chat_deltas(answer), {}):
+            finish = None if delta else _CHAT_FINISH[answer.finish]
+            choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+            frames.append(head + _encode(choice) + tail)
     if include_usage and answer.usage is not None:
         frames.append(_data(_chat_envelope(answer, "chat.completion.chunk", []) | _chat_usage_field(answer.usage)))
-    return [*frames, DONE]
+    frames.append(DONE)
+    return frames
 
 
 def completion(answer: Answer) -> bytes:
@@ -53,15 +51,18 @@ def completion(answer: Answer) -> bytes:
 
 def completion_frames(answer: Answer, include_usage: bool) -> list[bytes]:
     """A streamed text completion; the usage frame only comes when asked for."""
-    quiet: dict[str, object] = {"usage": None} if include_usage else {}
+    head, tail = _frame_around(_text_envelope(answer, []), include_usage)
     frames = []
     for index in range(answer.choices):
-        texts = [(piece, None) for piece in pieces(answer.text, answer.tokens_per_frame)]
-        for text, finish in [*texts, ("", _CHAT_FINISH[answer.finish])]:
-            frames.append(_data(_text_envelope(answer, [_text_choice(index, text, finish)]) | quiet))
+        frames += [
+            head + _encode(_text_choice(index, piece, None)) + tail
+            for piece in pieces(answer.text, answer.tokens_per_frame)
+        ]
+        frames.append(head + _encode(_text_choice(index, "", _CHAT_FINISH[answer.finish])) + tail)
     if include_usage and answer.usage is not None:
         frames.append(_data(_text_envelope(answer, []) | _chat_usage_field(answer.usage)))
-    return [*frames, DONE]
+    frames.append(DONE)
+    return frames
 
 
 def response(answer: Answer) -> bytes:
@@ -107,6 +108,13 @@ def error_frame(message: str, kind: str, code: str | None) -> bytes:
 
 def _data(value: dict[str, object]) -> bytes:
     return b"data: %b\n\n" % _encode(value)
+
+
+def _frame_around(envelope: dict[str, object], quiet_usage: bool) -> tuple[bytes, bytes]:
+    """What comes before and after the one choice of every frame: only the choice differs from frame to frame."""
+    whole = _data(envelope | {"usage": None} if quiet_usage else envelope)
+    head, choices, tail = whole.partition(b'"choices":[')
+    return head + choices, tail
 
 
 def _model(name: str, mark: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ import msgspec
 from farthing.errors import LedgerError
 from farthing.stores import bulk
 from farthing.stores.retention import Retention
-from farthing.stores.transactions import transaction
+from farthing.stores.sqlite_files import make_private, transaction
 from farthing.stores.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Bodies:
         self._retention = retention
         self._failure = ""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.executescript(TABLE)
         except (sqlite3.Error, OSError) as error:

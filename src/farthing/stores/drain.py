@@ -79,6 +79,7 @@ class Drain:
         self,
         directory: Path,
         store: LedgerStore,
+        position: int,
         handed: HandOver,
         sync: Callable[[], None],
         retention: Retention | None,
@@ -88,7 +89,7 @@ class Drain:
         self._handed = handed
         self._sync = sync
         self._retention = retention
-        self._position = store.position()
+        self._position = position
         self._reading: Iterator[tuple[int, bytes]] | None = None
         self._decoder = msgspec.json.Decoder(Entry)
         self._changed = threading.Condition()
@@ -127,18 +128,27 @@ class Drain:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._closing:
-            with self._changed:
-                self._changed.wait_for(lambda: self._hurry or self._closing, self._pause)
-                self._hurry = False
-            self._sync()
-            try:
-                while self._step():
-                    pass
-                self._prune()
-                self._recovered()
-            except LedgerError as error:
-                self._failed(error)
+        try:
+            while not self._closing:
+                self._turn()
+        finally:
+            if not self._closing:
+                self.failure = "The thread that feeds the ledger has died."
+
+    def _turn(self) -> None:
+        """Wait until there is reason to look, and move what there is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._hurry or self._closing, self._pause)
+            self._hurry = False
+        self._sync()
+        try:
+            while self._step():
+                pass
+            self._prune()
+        except (LedgerError, OSError) as error:
+            self._failed(error)
+        else:
+            self._recovered()
 
     def _step(self) -> bool:
         """Move one batch; whether there was one. Raises `LedgerError`."""
@@ -181,10 +191,10 @@ class Drain:
         if before is not None:
             self._store.prune(before)
 
-    def _failed(self, error: LedgerError) -> None:
+    def _failed(self, error: LedgerError | OSError) -> None:
         if not self.failure:
             log.error("The ledger takes no entries; the journal keeps them: %s", error)
-        self.failure = error.message
+        self.failure = error.message if isinstance(error, LedgerError) else str(error)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def _recovered(self) -> None:

@@ -70,16 +70,17 @@ class FileJournal:
         self._scheduled = self._unsynced = self._closed = False
         self._write_failure = self._sync_failure = ""
         self._file = threading.Lock()
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock_directory(directory)
         try:
-            tail = open_tail(directory, store.position())
+            position = store.position()
+            tail = open_tail(directory, position)
             self._number = segment_number(tail.path)
             self._size = tail.size
             self._chain = tail.chain
             self._descriptor = os.open(tail.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             self._handed = HandOver(tail.next)
-            self._drain = Drain(directory, store, self._handed, self.sync, retention)
+            self._drain = Drain(directory, store, position, self._handed, self.sync, retention)
         except BaseException:
             os.close(self._lock)
             raise
@@ -102,9 +103,11 @@ class FileJournal:
     def append(self, entries: Sequence[Entry]) -> None:
         """Queue entries for the next commit.
 
-        Raises `LedgerError` when `queue_bytes` wait already because nothing can be written.
+        Raises `LedgerError` when `queue_bytes` wait already because nothing can be written, or when it is closed.
         """
         buffer, chain = self._buffer, self._chain
+        if self._closed:
+            raise LedgerError(f"The journal in {self._directory} is closed.")
         if len(buffer) > self._queue_bytes:
             raise LedgerError(
                 f"{len(self._queued)} entries wait to be written, and no more fit in memory: {self.failure}.",

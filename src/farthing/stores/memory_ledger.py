@@ -1,37 +1,13 @@
-"""A journal and a ledger store in memory: for replay, and for tests."""
+"""MemoryLedger: a ledger store for tests, and for whoever needs entries for a moment only."""
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from farthing.errors import LedgerError
 from farthing.ledger.tally import Tally
 from farthing.ledger.verify import verify
 from farthing.ports import Stored
 from farthing.schema import Entry, Rollup
-
-
-class MemoryJournal:
-    """A journal that only adds up: `tally` has the sums, `entries` the last `keep` entries."""
-
-    failure = ""
-
-    def __init__(self, *, keep: int = 0) -> None:
-        self.tally = Tally()
-        self.entries: deque[Entry] = deque(maxlen=keep)
-
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Add entries up."""
-        for entry in entries:
-            self.tally.add(entry)
-        self.entries.extend(entries)
-
-    def after_commit(self, callback: Callable[[], None]) -> None:
-        """Run `callback` now."""
-        callback()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class MemoryLedger:

@@ -12,7 +12,7 @@ import msgspec
 from farthing.ports import Kept
 from farthing.schema import Reply
 from farthing.stores import bulk
-from farthing.stores.transactions import transaction
+from farthing.stores.sqlite_files import make_private, transaction
 from farthing.stores.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ class SqliteReplies:
         self._failure = str(error)
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self._path)
         writer = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             if writer.execute("PRAGMA user_version").fetchone()[0] not in (0, FORMAT):

@@ -126,7 +126,7 @@ def read_records(path: Path, header: Header) -> Iterator[tuple[bytes, int]]:
         for line in file:
             text = line[PREFIX:-1]
             chain = crc32(text, chain)
-            if line != b"%08x %b\n" % (chain, text):
+            if line[:PREFIX] != b"%08x " % chain or line[-1:] != b"\n":
                 return
             yield text, chain
 

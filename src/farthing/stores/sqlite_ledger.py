@@ -21,7 +21,7 @@ from farthing.schema import HOUR, Entry, Rollup
 from farthing.stores import ledger_schema as sql
 from farthing.stores.bulk import pack
 from farthing.stores.memory_ledger import missing_records
-from farthing.stores.transactions import transaction
+from farthing.stores.sqlite_files import make_private, transaction
 
 ROLL_UP_EVERY = 8192
 """Entries between two writes of the roll-ups."""
@@ -48,7 +48,7 @@ class SqliteLedger:
         """The sums of the entries from the first to the second record number of `_span`, when there is one."""
         self._span: tuple[int, int] | None = None
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path)
             self._writer = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             sql.prepare(self._writer, path)
 
@@ -143,7 +143,7 @@ class SqliteLedger:
 
     def _catch_up(self, db: sqlite3.Connection, start: int, held: int) -> None:
         """Know the sums of the entries that no stored roll-up holds: those from record `start` up to `held`."""
-        if self._span != (start, held):
+        if self._span is None:
             self._recent = tally(unrolled(db, start))
             self._span = start, held
 

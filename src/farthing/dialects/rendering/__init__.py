@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from farthing.dialects import sse, wire
+from farthing.dialects.endpoints import USAGE_ON_REQUEST
 from farthing.dialects.rendering.completions import (
     chat_frames,
     chat_whole,
@@ -15,10 +16,9 @@ from farthing.dialects.rendering.completions import (
 )
 from farthing.dialects.rendering.messages import message_frames, message_whole
 from farthing.dialects.rendering.responses import response_frames, response_whole
+from farthing.dialects.wire import Json
 from farthing.errors import UpstreamGarbage
 from farthing.schema import Call, Headers, Reply, Usage
-
-Json = dict[str, object]
 
 
 class _Form(NamedTuple):
@@ -34,7 +34,6 @@ _FORMS: Final[dict[str, _Form]] = {
     "responses": _Form(response_frames, response_whole),
     "messages": _Form(message_frames, message_whole),
 }
-_OPTED_BY_STREAM_OPTIONS: Final = ("chat", "completions")
 _PLAIN: Final = (b"content-type", b"application/json")
 _STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -50,7 +49,7 @@ def render(call: Call, reply: Reply) -> Reply:
     if form is None or reply.status >= 400 or not reply.body:
         return reply
     if reply.streamed == call.stream:
-        if reply.streamed and call.endpoint in _OPTED_BY_STREAM_OPTIONS:
+        if reply.streamed and call.endpoint in USAGE_ON_REQUEST:
             body = with_usage_frame(reply.body, reply.usage, call.wants_usage)
             return reply if body is reply.body else msgspec.structs.replace(reply, body=body)
         return reply

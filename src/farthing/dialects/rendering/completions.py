@@ -7,9 +7,9 @@ import msgspec
 
 from farthing.dialects import sse, wire
 from farthing.dialects.usage import completion_report
+from farthing.dialects.wire import Json
 from farthing.schema import Usage
 
-Json = dict[str, Any]
 _CHUNK: Final = "chat.completion.chunk"
 _TEXT: Final = "text_completion"
 _PER_ANSWER: Final = ("choices", "usage", "object")

@@ -1,15 +1,15 @@
 """Anthropic messages, whole and as events."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from farthing.dialects import sse, wire
 from farthing.dialects.usage import merged
+from farthing.dialects.wire import Json
 from farthing.schema import Usage
 
-Json = dict[str, Any]
 _SAID_LAST: Final = ("stop_reason", "stop_sequence", "stop_details", "container")
 _OUTPUT_SIDE: Final = ("output_tokens", "output_tokens_details")
 

@@ -1,14 +1,14 @@
 """Responses, whole and as events."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from farthing.dialects import sse
+from farthing.dialects.wire import Json
 from farthing.schema import Usage
 
-Json = dict[str, Any]
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed")
 _UNSAID: Final[Json] = {"status": "in_progress", "output": [], "usage": None, "error": None, "incomplete_details": None}
 

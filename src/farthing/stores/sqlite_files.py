@@ -1,8 +1,15 @@
-"""A transaction on a SQLite connection that leaves transactions to us."""
+"""What every SQLite file of ours has in common."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+
+def make_private(path: Path) -> None:
+    """Create a file and its directory where there is none, for their owner only. Raises `OSError`."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
 
 
 @contextmanager

@@ -1,0 +1,166 @@
+"""A gateway that serves: every part made, joined, and closed again in the right order."""
+
+import asyncio
+import gc
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from farthing import __version__
+from farthing.config import Settings
+from farthing.dashboard.app import create_app
+from farthing.dashboard.panel import Panel
+from farthing.errors import ConfigError, PriceError
+from farthing.gateway import Watcher
+from farthing.ledger.tally import Tally
+from farthing.ports import LedgerStore, ReplyStore
+from farthing.pricing import PriceBook
+from farthing.schema import Entry, Exchange
+from farthing.server.asgi import ControlPlane
+from farthing.server.service import Limits, Service
+from farthing.stores.bodies import Bodies, Body
+from farthing.stores.journal import FileJournal
+from farthing.stores.price_files import PriceArchive, current_book
+from farthing.stores.reply_cache import MemoryReplies, SqliteReplies
+from farthing.stores.retention import Retention
+from farthing.stores.sqlite_ledger import SqliteLedger
+from farthing.wiring.parts import keyring_of, pipeline_of, policy_of, sources_of
+
+METRIC_CELLS = 5_000
+"""Combinations of labels that metrics keep apart; what comes later is added up as "other"."""
+
+EDITIONS = 8
+"""Price editions kept decoded for receipts, about 3 MB each."""
+
+
+class SystemClock:
+    """The machine's time."""
+
+    now = staticmethod(time.time_ns)
+
+
+def ledger_path(settings: Settings) -> Path:
+    """Where the ledger's own file is."""
+    return Path(settings.ledger.path) / "ledger.sqlite"
+
+
+class Running(msgspec.Struct):
+    """A gateway that serves: where it listens, and the parts that others may read."""
+
+    url: str
+    service: Service
+    ledger: LedgerStore
+    journal: FileJournal
+    book: PriceBook
+    tally: Tally
+
+
+@asynccontextmanager
+async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Running]:
+    """Serve until the block ends; then finish the calls in flight and settle everything.
+
+    Raises ConfigError, LedgerError, or OSError when the address is taken.
+    """
+    clock = SystemClock()
+    path = Path(settings.ledger.path)
+    book = current_book(settings.prices.overrides)
+    policy = policy_of(settings)
+    keyring = keyring_of(settings, environ)
+    archive = PriceArchive(path / "prices")
+    tally = Tally(hourly=False, cells=METRIC_CELLS)
+    async with AsyncExitStack() as stack:
+        ledger = SqliteLedger(ledger_path(settings))
+        stack.callback(ledger.close)
+        retention = Retention(settings.ledger.retention_days, clock)
+        journal = FileJournal(path / "journal", ledger, sync=settings.ledger.sync, retention=retention)
+        stack.callback(journal.close)
+        archive.keep(book)
+        levels = _levels(settings)
+        for level in levels:
+            stack.callback(level.close)
+        sources = sources_of(settings, environ)
+        for source in sources.values():
+            stack.push_async_callback(source.upstream.close)
+        watchers = [_tallier(tally)]
+        if settings.ledger.bodies:
+            bodies = Bodies(path / "bodies.sqlite", Retention(settings.ledger.bodies_days, clock))
+            stack.callback(bodies.close)
+            watchers.append(_recorder(bodies))
+        pipeline = pipeline_of(
+            policy, sources, book, journal, clock, levels, authenticated=keyring.authenticates, watchers=watchers
+        )
+        panel = Panel(
+            ledger=ledger,
+            edition=lru_cache(EDITIONS)(lambda version: _edition(archive, version)),
+            tally=tally.rollups,
+            in_flight=lambda: list(pipeline.in_flight.values()),
+            journal_lag=lambda: journal.backlog,
+            not_ready=lambda: [failure for failure in (journal.failure, journal.store_failure) if failure],
+            clock=clock,
+            version=__version__,
+            policy=policy.version,
+            allowed_hosts=settings.server.allowed_hosts,
+        )
+        address = (settings.server.host, settings.server.port)
+        limits = Limits(settings.server.max_body, settings.server.max_header, settings.server.idle_timeout)
+        service = Service(pipeline, keyring, journal, clock, ControlPlane(create_app(panel), address), limits)
+        port = await service.start(*address)
+        stack.push_async_callback(service.stop)
+        _spare_the_collector()
+        yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, tally)
+
+
+def _edition(archive: PriceArchive, version: str) -> PriceBook | None:
+    try:
+        return archive.edition(version)
+    except (PriceError, ConfigError):
+        return None
+
+
+def _tallier(tally: Tally) -> Watcher:
+    def add(exchange: Exchange, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            tally.add(entry)
+
+    return add
+
+
+def _recorder(bodies: Bodies) -> Watcher:
+    def record(exchange: Exchange, entries: Sequence[Entry]) -> None:
+        if exchange.reply is not None:
+            bodies.put(exchange.id, Body(exchange.arrived, exchange.call.body, exchange.reply.body))
+
+    return record
+
+
+def _levels(settings: Settings) -> list[ReplyStore]:
+    """The levels of the exact cache, fastest first; a level without room is left out."""
+    levels: list[ReplyStore] = []
+    if settings.cache.memory:
+        levels.append(MemoryReplies(settings.cache.memory))
+    if settings.cache.disk:
+        levels.append(SqliteReplies(Path(settings.ledger.path) / "cache.sqlite", settings.cache.disk))
+    return levels
+
+
+def _spare_the_collector() -> None:
+    """What was built to serve stays, and serving makes almost no cycles: let the collector look seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+async def serve(settings: Settings, environ: Mapping[str, str], announce: Callable[[Running], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` is called once calls are answered."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    async with running(settings, environ) as gateway:
+        announce(gateway)
+        await stop.wait()
