@@ -100,7 +100,7 @@ def serving(settings: Settings, environ: dict[str, str] | None = None) -> Iterat
     def run() -> None:
         try:
             asyncio.run(serve())
-        except BaseException as error:  # handed to the test, which raises it
+        except BaseException as error:  # noqa: BLE001 (handed to the test, which raises it)
             failed.append(error)
         finally:
             ready.set()

@@ -162,6 +162,23 @@ def test_an_answer_that_was_lost_is_charged_as_an_estimate_and_says_so(gateway_w
     assert entry.usage.input > 0
 
 
+def test_an_answer_without_usage_is_charged_as_an_estimate(gateway_with, upstream_that):
+    silent = {name: value for name, value in GOOD.items() if name != "usage"}
+    upstream = upstream_that(sends(answer(json.dumps(silent).encode()), then_close=False))
+    gateway = gateway_with(
+        upstreams={"up": Upstream(provider="openai", base_url=f"http://127.0.0.1:{upstream.port}/v1", models=("*",))}
+    )
+
+    assert gateway.post("/v1/chat/completions", CHAT).status == 200
+    gateway.post("/v1/chat/completions", CHAT)
+
+    first, again = gateway.entries()
+    assert first.usage_source == "estimated"
+    assert first.usage.output > 0
+    assert first.cost > 0
+    assert again.cache == "miss"  # an answer that was not metered is not shared
+
+
 STREAM_FAULTS = {
     "reset": (resets(SSE_HEAD + chunked(sse("Hel")) + chunked(sse("lo"))), "upstream_reset"),
     "stall": (stalls(SSE_HEAD + chunked(sse("Hel"))), "upstream_timeout"),

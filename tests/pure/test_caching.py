@@ -111,6 +111,7 @@ def test_a_route_opts_in_or_out():
         {"ending": "reset"},
         {"error": "overloaded"},
         {"finish": "length"},
+        {"finish": None},
         {"finish": "content_filter"},
         {"finish": "tool_calls"},
         {"usage": None},
@@ -119,13 +120,13 @@ def test_a_route_opts_in_or_out():
     ],
 )
 def test_partial_failed_and_unmetered_answers_are_not_kept(changes):
-    assert may_keep(RULES, REPLY)
-    assert not may_keep(RULES, msgspec.structs.replace(REPLY, **changes))
+    assert may_keep(RULES, CALL, REPLY)
+    assert not may_keep(RULES, CALL, msgspec.structs.replace(REPLY, **changes))
 
 
 def test_policy_may_keep_truncated_answers_and_tool_calls():
-    assert may_keep(SharingRules(truncated=True), msgspec.structs.replace(REPLY, finish="max_tokens"))
-    assert may_keep(SharingRules(tools=True), msgspec.structs.replace(REPLY, finish="tool_use"))
+    assert may_keep(SharingRules(truncated=True), CALL, msgspec.structs.replace(REPLY, finish="max_tokens"))
+    assert may_keep(SharingRules(tools=True), CALL, msgspec.structs.replace(REPLY, finish="tool_use"))
 
 
 def test_a_tenant_is_believed_only_when_a_key_vouches_for_it():

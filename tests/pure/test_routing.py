@@ -47,7 +47,7 @@ def test_a_model_that_is_served_nowhere_is_refused_with_the_nearest_name():
 
 def test_a_model_that_is_served_elsewhere_says_where():
     table = RouteTable([Route("claude-haiku-5-5", "anthropic", ("messages",))])
-    with pytest.raises(UnknownModel, match="not served on /v1/chat.*anthropic, serves: messages"):
+    with pytest.raises(UnknownModel, match=r"not served on /v1/chat.*anthropic, serves: messages"):
         table.choose(call("claude-haiku-5-5"))
 
 

@@ -4,6 +4,7 @@ from farthing.dialects.answers import Reading, is_object, read
 from farthing.dialects.catalogue import model_body, models_body
 from farthing.dialects.endpoints import ENDPOINTS, endpoint_at
 from farthing.dialects.refusals import error_body, error_frame
+from farthing.dialects.relayed import answered_tokens
 from farthing.dialects.rendering import render
 from farthing.dialects.requests import decode, encode
 from farthing.dialects.streams import StreamReader
@@ -14,6 +15,7 @@ __all__ = [
     "Dialect",
     "Reading",
     "StreamReader",
+    "answered_tokens",
     "decode",
     "encode",
     "endpoint_at",

@@ -1,4 +1,4 @@
-"""How many tokens of output a stream relayed, for one that ended without its usage."""
+"""How many tokens of output were relayed, for an answer that came without its usage."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -24,6 +24,23 @@ def relayed_tokens(endpoint: Endpoint, frames: Iterable[bytes]) -> tuple[int, in
             for reasoning, text in _pieces(endpoint, data):
                 (hidden if reasoning else visible).append(text)
     return estimate_tokens("".join(visible)), estimate_tokens("".join(hidden))
+
+
+def answered_tokens(body: bytes) -> tuple[int, int]:
+    """About how many tokens of visible output and of reasoning a plain answer holds."""
+    said: dict[bool, list[str]] = {False: [], True: []}
+    waiting = [wire.ANY.decode(body)]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            for name, value in part.items():
+                if not isinstance(value, str):
+                    waiting.append(value)
+                elif name in _HIDDEN or name in _VISIBLE or name == "arguments":
+                    said[name in _HIDDEN].append(value)
+    return estimate_tokens("".join(said[False])), estimate_tokens("".join(said[True]))
 
 
 def _pieces(endpoint: Endpoint, data: bytes | None) -> Iterator[Piece]:

@@ -5,15 +5,11 @@ from collections.abc import Mapping
 import msgspec
 
 from farthing import dialects
-from farthing.gateway.relay import Relay
+from farthing.gateway.relay import UNBILLED, Relay
 from farthing.ports import Clock, Outlet, Question, Upstream
 from farthing.pricing import PriceBook, charge, hosted_charge
 from farthing.routing import RouteTable
 from farthing.schema import Attempt, Charge, Exchange, Reply
-
-UNBILLED = frozenset(("models", "count_tokens"))
-"""Endpoints that providers answer for nothing."""
-
 
 class Source(msgspec.Struct, frozen=True):
     """An upstream and the terms it sells on.

@@ -15,6 +15,9 @@ from farthing.schema import Exchange, Reply, SharingRules
 KNOWN_BODIES = 16_384
 """Raw digests remembered with their canonical key, about 200 bytes each."""
 
+SMALL_BODY = 4096
+"""Up to this many bytes the canonical key costs no more than the raw digest that would find it."""
+
 
 class ReplyCache:
     """The levels of the exact cache, fastest first, and the calls whose answers are on their way to it."""
@@ -86,6 +89,8 @@ class LookUp:
     def _key(self, exchange: Exchange) -> bytes:
         """The canonical key, found by the raw body's digest when the same bytes came before."""
         scope = scope_of(self._rules, exchange.caller, authenticated=self._authenticated)
+        if len(exchange.call.body) <= SMALL_BODY:
+            return canonical_key(scope, exchange.call)
         digest = raw_digest(scope, exchange.call)
         key = self._keys.get(digest)
         if key is None:
@@ -99,7 +104,7 @@ class LookUp:
         if exchange.cache_key is None:
             return
         reply = exchange.reply
-        if reply is not None and may_keep(self._rules, reply):
+        if reply is not None and may_keep(self._rules, exchange.call, reply):
             content_type = tuple(header for header in reply.headers if header[0] == b"content-type")
             kept = msgspec.structs.replace(reply, headers=content_type, tail=b"")
             self._cache.land(exchange.cache_key, kept, self._rules.ttl)

@@ -15,6 +15,9 @@ MAX_PLAIN_REPLY = 64 * 1024 * 1024
 KEEP_STREAM = 4 * 1024 * 1024
 """Streams longer than this are relayed but not kept for the cache."""
 
+UNBILLED = frozenset(("models", "count_tokens"))
+"""Endpoints that providers answer for nothing."""
+
 FAILURES: dict[str, type[UpstreamError]] = {
     "unreachable": UpstreamUnreachable,
     "timeout": UpstreamTimeout,
@@ -90,18 +93,25 @@ class Relay:
 
     def _close_plain(self, body: bytes) -> Reply:
         reading = dialects.read(self._call, self._status, body)
-        if self._status >= 400 and dialects.is_object(body):
+        if not dialects.is_object(body) and (reading.error or self._status >= 300):
+            strange = Outcome("garbage", f"it answered status {self._status} with {_glimpse(body)}")
+            if self._status < 300:
+                return self._failed(strange, self._unread(strange))
+            return msgspec.structs.replace(self._failed(strange, None), ending="complete")  # refused, so not billed
+        if self._status >= 300:
             return Reply(self._status, body, headers=self._headers, error=reading.error or "upstream_error")
-        if self._status >= 300 or (reading.error and not dialects.is_object(body)):
-            return self._failed(Outcome("garbage", f"it answered status {self._status} with {_glimpse(body)}"), None)
+        usage, source = reading.usage, reading.usage_source
+        if usage is None and not reading.error and self._call.endpoint not in UNBILLED:
+            visible, hidden = dialects.answered_tokens(body)
+            usage, source = Usage(input=estimate_input(self._call), output=visible, reasoning=hidden), "estimated"
         return Reply(
             status=502 if reading.error else self._status,
             body=body,
             headers=self._headers,
             model=reading.model,
             tier=reading.tier,
-            usage=reading.usage,
-            usage_source=reading.usage_source,
+            usage=usage,
+            usage_source=source,
             finish=reading.finish,
             error=reading.error,
             unknown_usage=reading.unknown_usage,

@@ -143,7 +143,7 @@ class SqliteLedger:
 
     def _catch_up(self, db: sqlite3.Connection, start: int, held: int) -> None:
         """Know the sums of the entries that no stored roll-up holds: those from record `start` up to `held`."""
-        if self._span is None:
+        if self._span != (start, held):
             self._recent = tally(unrolled(db, start))
             self._span = start, held
 
