@@ -27,7 +27,7 @@ from farthing.stores.journal import FileJournal
 from farthing.stores.memory_ledger import MemoryLedger
 from farthing.stores.reply_cache import SqliteReplies
 from farthing.stores.retention import DAY, Retention
-from farthing.stores.segments import list_segments, verify_journal
+from farthing.stores.segments import list_segments, read_journal, verify_journal
 from farthing.stores.sqlite_ledger import SqliteLedger
 
 
@@ -105,10 +105,10 @@ def test_a_callback_that_fails_takes_no_other_with_it(tmp_path):
         journal.after_commit(lambda: ran.append(2))
         for _ in range(4):
             await asyncio.sleep(0)
+        assert ran == [2]
 
     asyncio.run(main())
     journal.close()
-    assert ran == [2]
     assert [type(error) for error in told] == [ZeroDivisionError]
 
 
@@ -230,6 +230,16 @@ def test_a_tail_of_garbage_is_cut_off_and_kept_aside(tmp_path, caplog):
     assert f"{len(garbage)} unfinished bytes" in caplog.text
 
 
+def test_a_tail_without_its_line_break_is_no_record(tmp_path):
+    segment = written(tmp_path, 3)
+    segment.write_bytes(segment.read_bytes()[:-1] + b" ")
+    journal = FileJournal(tmp_path, store := MemoryLedger())
+    journal.append([entry(9)])
+    journal.close()
+    assert groups(store) == [*named(0, 1), "g9"]
+    assert verify_journal(tmp_path) == []
+
+
 @pytest.mark.parametrize("size", [0, 1, 30])
 def test_a_segment_whose_creation_was_cut_short_is_made_anew(tmp_path, size):
     segment = written(tmp_path, 0)
@@ -331,13 +341,32 @@ def test_segments_follow_one_another_and_go_once_the_store_has_them(tmp_path):
     assert groups(store) == named(*range(61))
 
 
-def undrained(tmp_path: Path) -> list[Path]:
+def test_a_segment_is_on_disk_before_the_next_one_exists(tmp_path, monkeypatch):
+    monkeypatch.setattr(drain, "PAUSE", 60)
+    synced: dict[int, int] = {}
+    sync = os.fdatasync
+
+    def fdatasync(descriptor: int) -> None:
+        sync(descriptor)
+        synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    journal = FileJournal(tmp_path, MemoryLedger(), segment_bytes=500)
+    for number in range(20):
+        journal.append([entry(number)])
+    *before, _ = list_segments(tmp_path)
+    assert len(before) > 1
+    assert all(synced[path.stat().st_ino] == path.stat().st_size for path in before)
+    journal.close()
+
+
+def undrained(tmp_path: Path, model: str = "m") -> list[Path]:
     """The segments of a journal whose store took nothing."""
     store = Failing()
     store.works = False
     journal = FileJournal(tmp_path, store, segment_bytes=500)
     for number in range(20):
-        journal.append([entry(number)])
+        journal.append([entry(number, model=model)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("farthing.stores.journal.CLOSING", 0.0)
         journal.close()
@@ -360,6 +389,16 @@ def test_a_missing_segment_is_refused(tmp_path, place):
         FileJournal(tmp_path, MemoryLedger())
 
 
+def test_a_segment_of_another_journal_is_refused(tmp_path):
+    """Though it has as many records, with the same numbers."""
+    segments = undrained(tmp_path / "one", "m")
+    others = undrained(tmp_path / "two", "n")
+    segments[1].write_bytes(others[1].read_bytes())
+    assert "does not continue" in verify_journal(tmp_path / "one")[0]
+    with pytest.raises(LedgerError, match="does not continue"):
+        FileJournal(tmp_path / "one", MemoryLedger())
+
+
 def test_an_unfinished_segment_before_others_is_refused(tmp_path):
     segments = undrained(tmp_path)
     segments[1].write_bytes(segments[1].read_bytes()[:-10])
@@ -374,6 +413,7 @@ def test_a_journal_behind_its_store_begins_anew_after_it(tmp_path):
     store = MemoryLedger()
     store.ingest([Stored(entry(n), msgspec.json.encode(entry(n))) for n in range(5)], 5)
     journal = FileJournal(tmp_path, store)
+    assert verify_journal(tmp_path) == []
     journal.append([entry(5)])
     journal.close()
     assert groups(store) == named(0, 1, 2, 3, 4, 5)
@@ -476,6 +516,10 @@ def little_space() -> Iterator[Callable[[int | None], None]]:
     limit(None)
 
 
+def groups_in(directory: Path) -> list[str]:
+    return [msgspec.json.decode(line, type=Entry).group for _, line in read_journal(directory, 0)]
+
+
 def test_a_full_disk_is_told_once_and_costs_nothing_when_it_passes(tmp_path, caplog, little_space, monkeypatch):
     monkeypatch.setattr("farthing.stores.journal.RETRY", 0.01)
     store = MemoryLedger()
@@ -494,14 +538,14 @@ def test_a_full_disk_is_told_once_and_costs_nothing_when_it_passes(tmp_path, cap
         assert list_segments(tmp_path)[0].stat().st_size == size + 250
         assert "while writing" in journal.failure
         little_space(None)
-        journal.append([entry(4)])
         await asyncio.sleep(0.05)
         assert journal.failure == ""
+        assert groups_in(tmp_path) == named(0, 1, 2, 3)
 
     asyncio.run(main())
     assert ran == [(1, True), (2, True), (3, True)]
     journal.close()
-    assert groups(store) == named(0, 1, 2, 3, 4)
+    assert groups(store) == named(0, 1, 2, 3)
     assert verify_journal(tmp_path) == []
     assert caplog.text.count("cannot be written") == 1
     assert caplog.text.count("written again") == 1

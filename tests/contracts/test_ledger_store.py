@@ -278,6 +278,23 @@ def test_records_and_position_are_taken_together_or_not_at_all(path):
     store.close()
 
 
+def test_rollups_that_cannot_be_written_are_made_up_for(path, monkeypatch):
+    monkeypatch.setattr(sqlite_ledger, "ROLL_UP_EVERY", 2)
+    store = SqliteLedger(path)
+    store.ingest(stored(entry(0), entry(1)), 2)
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TRIGGER crash BEFORE UPDATE ON progress WHEN new.name = 'rolled_up' AND new.value = 4"
+                   " BEGIN SELECT RAISE(ABORT, 'power'); END")  # fmt: skip
+    with pytest.raises(LedgerError, match="power"):
+        store.ingest(stored(entry(2), entry(3)), 4)
+    assert store.position() == 4
+    assert by_cell(store.rollups()) == sums([entry(number) for number in range(4)])
+    store.ingest(stored(entry(4)), 5)
+    assert by_cell(store.rollups()) == sums([entry(number) for number in range(5)])
+    assert store.check() == []
+    store.close()
+
+
 @given(cuts=st.lists(st.integers(0, 60), max_size=5), roll_up_every=st.integers(1, 70))
 @settings(max_examples=15, deadline=None)
 def test_a_process_that_dies_between_batches_loses_no_sum(tmp_path_factory, cuts, roll_up_every):

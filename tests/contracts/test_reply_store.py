@@ -101,17 +101,17 @@ def test_many_replies_stay_within_the_room_and_the_latest_are_there(level):
     assert 200 < found < 1200
 
 
-@given(st.lists(st.tuples(st.sampled_from("pg"), st.integers(0, 9), st.integers(0, 300_000)), max_size=60))
-@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("pg"), st.integers(0, 30), st.integers(3_000, 8_000)), max_size=90))
+@settings(max_examples=100, deadline=None)
 def test_memory_drops_what_was_used_longest_ago(steps):
-    level, recent = MemoryReplies(ROOM), []
+    level, recent = MemoryReplies(80_000), []
     for what, number, size in steps:
         if what == "p":
             level.put(key(number), reply(b"x" * size), 100)
         found = level.get(key(number), 0)
         if found:
             recent = [n for n in recent if n != number] + [number]
-    held = [number for number in range(10) if level.get(key(number), 0)]
+    held = [number for number in range(31) if level.get(key(number), 0)]
     assert sorted(recent[len(recent) - len(held) :]) == held
 
 

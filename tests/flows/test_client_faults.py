@@ -132,6 +132,12 @@ def test_headers_over_the_limit_are_refused(gateway):
     assert received.startswith(b"HTTP/1.1 413")
 
 
+def test_an_endless_header_is_cut_off(gateway):
+    received = gateway.raw(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-endless: " + b"a" * 1_000_000, timeout=3)
+
+    assert received.startswith(b"HTTP/1.1 413")
+
+
 def test_pipelined_requests_are_answered_in_order(gateway):
     bodies = [json.dumps({**CHAT, "seed": number}).encode() for number in range(5)]
 

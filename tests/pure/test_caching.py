@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.caching import LEFT_OUT, canonical_key, ineligible, may_keep, raw_digest, scope_of
+from farthing.caching import LEFT_OUT, body_digest, canonical_key, ineligible, may_keep, scope_of
 from farthing.errors import RequestError
 from farthing.schema import Call, Caller, Reply, SharingRules, Usage
 
@@ -51,7 +51,12 @@ def test_every_other_field_makes_a_difference(body, name, value):
 def test_scopes_never_share(body, one, other):
     call = call_of(body)
     assert (canonical_key(one, call) == canonical_key(other, call)) == (one == other)
-    assert (raw_digest(one, call) == raw_digest(other, call)) == (one == other)
+
+
+@given(st.text(ascii_lowercase), st.binary(), st.text(ascii_lowercase), st.binary())
+def test_digests_tell_requests_apart(path, body, other_path, other_body):
+    same = (path, body) == (other_path, other_body)
+    assert (body_digest(path, body) == body_digest(other_path, other_body)) == same
 
 
 def test_the_endpoint_and_the_query_are_in_the_key():

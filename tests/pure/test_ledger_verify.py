@@ -64,6 +64,10 @@ def test_a_broken_rule_is_told(told):
     assert any(told in problem for problem in problems), problems
 
 
+def test_an_entry_that_is_there_twice_is_told_once():
+    assert list(verify([entry(1), entry(1)])) == ["Entry a.1 is there twice."]
+
+
 def test_entries_of_other_instants_are_judged_apart():
     assert list(verify([entry(1, superseded=True), entry(2, at=6)])) != []
 

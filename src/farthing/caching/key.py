@@ -26,10 +26,11 @@ _decode = msgspec.json.Decoder(dict[str, object]).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-def raw_digest(scope: str, call: Call) -> bytes:
-    """A digest of the call exactly as sent: finds a known key without reading the body again."""
-    hasher = blake3(f"{scope}\0{call.path}\0".encode())
-    hasher.update(call.body)
+def body_digest(path: str, body: bytes) -> bytes:
+    """A digest of a request exactly as sent: finds what is known of it without reading the body again."""
+    hasher = blake3(path.encode())
+    hasher.update(b"\0")
+    hasher.update(body)
     return hasher.digest(DIGEST_BYTES)
 
 

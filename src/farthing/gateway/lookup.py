@@ -7,16 +7,13 @@ from collections.abc import Sequence
 import msgspec
 
 from farthing import dialects
-from farthing.caching import canonical_key, ineligible, may_keep, raw_digest, scope_of
+from farthing.caching import canonical_key, ineligible, may_keep, scope_of
 from farthing.ports import Clock, Outlet, ReplyStore
 from farthing.routing import RouteTable
 from farthing.schema import Exchange, Reply, SharingRules
 
-KNOWN_BODIES = 16_384
-"""Raw digests remembered with their canonical key, about 200 bytes each."""
-
-SMALL_BODY = 4096
-"""Up to this many bytes the canonical key costs no more than the raw digest that would find it."""
+KNOWN_KEYS = 16_384
+"""Canonical keys remembered by scope and digest, about 300 bytes each."""
 
 
 class ReplyCache:
@@ -67,7 +64,7 @@ class LookUp:
         self._routes = routes
         self._cache = cache
         self._authenticated = authenticated
-        self._keys: OrderedDict[bytes, bytes] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
 
     async def __call__(self, exchange: Exchange, outlet: Outlet | None) -> Exchange:
         call = exchange.call
@@ -87,15 +84,15 @@ class LookUp:
         return msgspec.structs.replace(exchange.noting("exact_cache", "miss"), cache_key=key)
 
     def _key(self, exchange: Exchange) -> bytes:
-        """The canonical key, found by the raw body's digest when the same bytes came before."""
+        """The canonical key, remembered for bodies that are known by their digest."""
+        call = exchange.call
         scope = scope_of(self._rules, exchange.caller, authenticated=self._authenticated)
-        if len(exchange.call.body) <= SMALL_BODY:
-            return canonical_key(scope, exchange.call)
-        digest = raw_digest(scope, exchange.call)
-        key = self._keys.get(digest)
+        if not call.digest:
+            return canonical_key(scope, call)
+        key = self._keys.get((scope, call.digest))
         if key is None:
-            key = self._keys[digest] = canonical_key(scope, exchange.call)
-            if len(self._keys) > KNOWN_BODIES:
+            key = self._keys[scope, call.digest] = canonical_key(scope, call)
+            if len(self._keys) > KNOWN_KEYS:
                 self._keys.popitem(last=False)
         return key
 

@@ -25,7 +25,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
     `max_output` is the caller's cap in tokens; `cache_ttl` the prompt-cache time to live it asked for ("30m", "12h"),
     needed where the reply does not say; `headers` are the caller's that may be passed on (never recorded: they can
-    carry its credentials); `stateful` calls read or change a conversation kept by the provider.
+    carry its credentials); `digest` identifies a large body that may come again (empty: not computed); `stateful` calls read or change a conversation kept by the provider.
     """
 
     endpoint: Endpoint
@@ -43,6 +43,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     stateful: bool = False
     tier: str | None = None
     cache_ttl: str | None = None
+    digest: bytes = b""
 
 
 def dialect_of(endpoint: str) -> Dialect:

@@ -86,7 +86,8 @@ class Connection(asyncio.Protocol):
     def _start_request(self) -> None:
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._header_bytes = 0
+        self._in_head = True
+        self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
 
@@ -98,8 +99,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_activity = self._loop.time()
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
+            if self._in_head and self._head_bytes > self._service.max_header:
+                self._reject(self._head_too_large())
         except httptools.HttpParserUpgrade:
             self._reject(RequestError("This gateway does not upgrade connections."))
         except httptools.HttpParserError as error:
@@ -143,10 +147,6 @@ class Connection(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > self._service.max_header:
-            self._rejected = TooLarge(f"The request's headers exceed {self._service.max_header} bytes.")
-            return
         name = name.lower()
         if name == b"content-length":
             if int(value) > self._service.max_body:
@@ -157,6 +157,10 @@ class Connection(asyncio.Protocol):
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
+        limit = self._service.max_header
+        if self._head_bytes > limit and sum(len(name) + len(value) for name, value in self._headers) > limit:
+            self._rejected = self._head_too_large()
         if self._rejected is not None:
             self._reject(self._rejected)
 
@@ -191,6 +195,9 @@ class Connection(asyncio.Protocol):
         else:
             self._dispatch(request)
 
+    def _head_too_large(self) -> TooLarge:
+        return TooLarge(f"The request's headers exceed {self._service.max_header} bytes.")
+
     def _too_large(self, size: int) -> TooLarge:
         return TooLarge(
             f"The request body is {size} bytes or more; the limit is {self._service.max_body}.",
@@ -222,7 +229,7 @@ class Connection(asyncio.Protocol):
             self._last_intake = read_headers(request.headers, self._service.keyring)
             self._last_headers = request.headers
         intake = self._last_intake
-        call = dialects.decode(
+        call = self._service.reader.read(
             endpoint, request.body, method=request.method, path=request.target, headers=intake.forward
         )
         return msgspec.structs.replace(exchange, call=call, caller=intake.caller)

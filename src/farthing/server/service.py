@@ -11,6 +11,7 @@ from farthing.ports import Clock, Journal
 from farthing.schema import Call, Caller, Exchange
 from farthing.server.asgi import ControlPlane
 from farthing.server.connection import Connection
+from farthing.server.reader import CallReader
 
 SWEEP_SECONDS = 5.0
 DRAIN_SECONDS = 30.0
@@ -41,6 +42,7 @@ class Service:
         self.keyring = keyring
         self.journal = journal
         self.clock = clock
+        self.reader = CallReader()
         self.control = control
         self.max_body = limits.max_body
         self.max_header = limits.max_header

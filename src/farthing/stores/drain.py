@@ -105,19 +105,16 @@ class Drain:
         return self._handed.end - self._position
 
     def wake(self) -> None:
-        """Begin at once rather than at the next half second, unless the store fails at present."""
+        """Begin at once rather than at the next half second."""
         with self._changed:
-            if self.failure:
-                return
             self._hurry = True
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
         """Wait until the store has taken all that is written now; whether it did within `timeout` seconds."""
         end = self._handed.end
+        self.wake()
         with self._changed:
-            self._hurry = True
-            self._changed.notify_all()
             return self._changed.wait_for(lambda: self._position >= end, timeout)
 
     def close(self) -> None:
