@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROC = Path("/proc")
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
-IDLE_SECONDS = 0.75
+IDLE_SECONDS = 0.6
 IDLE_SHARE = 0.01
 """A server that uses less than this share of a core for `IDLE_SECONDS` has finished the work it was given."""
 SETTLE_TRIES = 20

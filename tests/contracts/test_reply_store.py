@@ -115,6 +115,15 @@ def test_memory_drops_what_was_used_longest_ago(steps):
     assert sorted(recent[len(recent) - len(held) :]) == held
 
 
+def test_memory_keeps_what_was_used_since():
+    level = MemoryReplies(ROOM)
+    for number in range(60):
+        level.put(key(number), reply(b"x" * 100_000), 100)
+        level.get(key(0), 0)
+    assert level.get(key(0), 0) is not None
+    assert level.get(key(1), 0) is None
+
+
 def test_memory_takes_no_more_than_its_room():
     encoded = msgspec.msgpack.encode(reply(b"x" * 2000))
     level = MemoryReplies(ROOM)
