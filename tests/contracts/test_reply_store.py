@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from farthing.ports import ReplyStore
 from farthing.schema import Charge, Reply, Usage
-from farthing.stores.reply_cache import KeyFilter, MemoryReplies, SqliteReplies
+from farthing.stores.reply_cache import MarkFilter, MemoryReplies, SqliteReplies, mark_of
 
 ROOM = 4 * 1024 * 1024
+FOREVER = 2**62
 
 
 def key(number: int) -> bytes:
@@ -178,7 +179,7 @@ def test_a_damaged_file_is_begun_anew_and_told_once(path, caplog, damage):
         path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
     else:
         with sqlite3.connect(path) as db:
-            db.execute("PRAGMA user_version = 99" if damage == "format" else "UPDATE replies SET reply = x'00ff'")
+            db.execute("PRAGMA user_version = 99" if damage == "format" else "UPDATE replies SET reply = CAST(substr(reply, 1, 32) || x'c1' AS BLOB)")
         db.close()
     level = SqliteReplies(path, ROOM)
     for number in range(300):
@@ -212,20 +213,32 @@ def test_a_place_where_no_file_can_be_is_a_cache_that_holds_nothing(tmp_path, ca
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 30)), max_size=80))
 @settings(max_examples=30, deadline=None)
 def test_the_filter_never_denies_a_key_it_holds(steps):
-    known, held = KeyFilter(), set()
+    known, held = MarkFilter(), set()
     for add, number in steps:
         if add and number not in held:
-            known.add([key(number).hex()])
+            known.add([mark_of(key(number))])
             held.add(number)
         elif not add and number in held:
-            known.remove([key(number).hex()])
+            known.remove([mark_of(key(number))])
             held.discard(number)
-        assert all(known.may_hold(key(n)) for n in held)
-    known.remove([key(n).hex() for n in held])
-    assert not any(known.may_hold(key(n)) for n in range(31))
+        assert all(known.may_hold(mark_of(key(n))) for n in held)
+    known.remove([mark_of(key(n)) for n in held])
+    assert not any(known.may_hold(mark_of(key(n))) for n in range(31))
+
+
+def test_keys_that_share_a_mark_are_told_apart(tmp_path):
+    store = SqliteReplies(tmp_path / "cache.sqlite", ROOM)
+    one, other = b"samemark" + b"1" * 8, b"samemark" + b"2" * 8
+    store.put(one, reply(b"1"), FOREVER)
+    assert store.flush(10)
+    assert store.get(other, 0) is None
+    store.put(other, reply(b"2"), FOREVER)
+    assert store.flush(10)
+    assert (store.get(one, 0).reply.body, store.get(other, 0).reply.body) == (b"1", b"2")
+    store.close()
 
 
 def test_the_filter_knows_most_absent_keys():
-    known = KeyFilter()
-    known.add(key(number).hex() for number in range(20_000))
-    assert sum(known.may_hold(key(number)) for number in range(20_000, 21_000)) < 20
+    known = MarkFilter()
+    known.add(mark_of(key(number)) for number in range(20_000))
+    assert sum(known.may_hold(mark_of(key(number))) for number in range(20_000, 21_000)) < 20

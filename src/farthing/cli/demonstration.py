@@ -1,6 +1,7 @@
 """The demonstration: a gateway over a simulated upstream, a stream of real HTTP calls, and what became of them."""
 
 import errno
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,9 @@ from farthing.wiring import Running, running
 
 CONNECTIONS = 2
 """The callers share a process with the gateway: more would only measure how they wait for one another."""
+
+SETTLING = 10.0
+"""Seconds that the ledger may take to add up the last calls."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -70,8 +74,10 @@ async def demonstrate(gateway: Running, calls: int, seed: int, done: Callable[[i
     started = monotonic()
     await drive(host, int(port), traffic, connections=CONNECTIONS, done=done)
     seconds = monotonic() - started
-    tenants = {rollup.tenant for rollup in gateway.tally.rollups()}
-    return _summary(gateway, gateway.tally.totals(), seconds, len(tenants))
+    gateway.journal.commit()
+    await asyncio.to_thread(gateway.journal.flush, SETTLING)
+    tenants = {rollup.tenant for rollup in gateway.totals.rollups()}
+    return _summary(gateway, gateway.totals.totals(), seconds, len(tenants))
 
 
 def _settings(directory: Path, port: int) -> Settings:

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -21,10 +21,13 @@ PAUSE = 0.5
 """Seconds between two looks at the journal."""
 BATCH = 1000
 """Records per transaction: more would keep the interpreter from the event loop for too long at a stretch."""
-BACKLOG = 8192
+BACKLOG = 4096
 """Records kept in memory for the store; beyond, it reads them from the journal's files."""
 LONGEST_PAUSE = 30.0
 """Seconds between two tries while the store fails."""
+
+Observer = Callable[[Sequence[Stored]], None]
+"""Sees every record once, when the store has taken it; called from the drain's thread."""
 
 
 class HandOver:
@@ -83,12 +86,14 @@ class Drain:
         handed: HandOver,
         sync: Callable[[], None],
         retention: Retention | None,
+        observe: Observer | None,
     ) -> None:
         self._directory = directory
         self._store = store
         self._handed = handed
         self._sync = sync
         self._retention = retention
+        self._observe = observe
         self._position = position
         self._reading: Iterator[tuple[int, bytes]] | None = None
         self._decoder = msgspec.json.Decoder(Entry)
@@ -141,6 +146,7 @@ class Drain:
         try:
             while self._step():
                 pass
+            delete_drained(self._directory, self._position)
             self._prune()
         except (LedgerError, OSError) as error:
             self._failed(error)
@@ -154,10 +160,11 @@ class Drain:
             return False
         records = self._handed.take(position) or self._read(position)
         self._store.ingest(records, position + len(records))
+        if self._observe is not None:
+            self._observe(records)
         with self._changed:
             self._position = position + len(records)
             self._changed.notify_all()
-        delete_drained(self._directory, self._position)
         return not self._closing
 
     def _read(self, position: int) -> list[Stored]:

@@ -16,7 +16,7 @@ import msgspec
 from farthing.errors import LedgerError
 from farthing.ports import LedgerStore, Stored
 from farthing.schema import Entry
-from farthing.stores.drain import Drain, HandOver
+from farthing.stores.drain import Drain, HandOver, Observer
 from farthing.stores.retention import Retention
 from farthing.stores.segments import (
     Tail,
@@ -56,6 +56,7 @@ class FileJournal:
         *,
         sync: Literal["interval", "always"] = "interval",
         retention: Retention | None = None,
+        observe: Observer | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
@@ -80,7 +81,7 @@ class FileJournal:
             self._chain = tail.chain
             self._descriptor = os.open(tail.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             self._handed = HandOver(tail.next)
-            self._drain = Drain(directory, store, position, self._handed, self.sync, retention)
+            self._drain = Drain(directory, store, position, self._handed, self.sync, retention, observe)
         except BaseException:
             os.close(self._lock)
             raise

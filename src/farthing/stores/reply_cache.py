@@ -19,77 +19,79 @@ log = logging.getLogger(__name__)
 
 OVERHEAD = 1200
 """Bytes that a reply with usage and charge takes in memory beside its body and headers."""
-HEADER_OVERHEAD = 130
-"""Bytes that one header takes beside its text."""
+HEADER_BYTES = 170
+"""Bytes that one header takes."""
 LARGEST = 8
 """A reply may take one part in so many of a level."""
-WAITING = 16 * 1024 * 1024
+WAITING = 8 * 1024 * 1024
 """Bytes that may wait to be written to disk."""
 EVICTED_TOGETHER = 100
 SLOTS = 1 << 21
 """Places in the membership filter: at 250,000 keys, one absent key in twenty is looked up in vain."""
 
-FORMAT = 1
+FORMAT = 2
+PAGE = 16 * 1024
+"""Bytes per page of the file: replies are a kilobyte or two, so small pages would hold one and waste the rest."""
 TABLE = f"""
+PRAGMA page_size = {PAGE};
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
+PRAGMA cache_size = -1024;
 CREATE TABLE IF NOT EXISTS replies (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, expires INTEGER NOT NULL, reply BLOB NOT NULL
+    id INTEGER PRIMARY KEY, mark INTEGER NOT NULL, expires INTEGER NOT NULL, reply BLOB NOT NULL
 );
+CREATE INDEX IF NOT EXISTS by_mark ON replies (mark);
 PRAGMA user_version = {FORMAT};
 """
 WRITE = f"""
-INSERT OR REPLACE INTO replies (key, expires, reply)
-SELECT {bulk.TEXT}, {bulk.NUMBER}, {bulk.DOCUMENT} FROM {bulk.SOURCE}
+INSERT INTO replies (mark, expires, reply)
+SELECT CAST({bulk.TEXT} AS INTEGER), {bulk.NUMBER}, {bulk.DOCUMENT} FROM {bulk.SOURCE}
 """  # noqa: S608  # only constants are formatted in
-PRESENT = "SELECT group_concat(key) FROM replies WHERE key IN (SELECT value FROM json_each(?))"
-FIND = "SELECT expires, reply FROM replies WHERE key = ?"
-OLDEST = "SELECT max(id), group_concat(key) FROM (SELECT id, key FROM replies ORDER BY id LIMIT ?)"
+FIND = "SELECT expires, reply FROM replies WHERE mark = ? ORDER BY id DESC"
+OLDEST = "SELECT id, mark FROM replies ORDER BY id LIMIT ?"
 
 
 class MemoryReplies:
     """Replies in memory, bounded in bytes: the one used longest ago goes first."""
 
     def __init__(self, room: int) -> None:
-        self._held: OrderedDict[bytes, Kept] = OrderedDict()
+        self._held: OrderedDict[bytes, tuple[Kept, int]] = OrderedDict()
         self._room = room
         self._largest = room // LARGEST
 
     def get(self, key: bytes, now: int) -> Kept | None:
         """The reply kept under `key`, unless it expired by `now`."""
-        kept = self._held.get(key)
-        if kept is None:
+        held = self._held.get(key)
+        if held is None:
             return None
-        if kept.expires <= now:
+        if held[0].expires <= now:
             self._drop(key)
             return None
         self._held.move_to_end(key)
-        return kept
+        return held[0]
 
     def put(self, key: bytes, reply: Reply, expires: int) -> None:
         """Keep a reply, in the place of those used longest ago."""
-        self._drop(key)
+        if key in self._held:
+            self._drop(key)
         size = weight(key, reply)
         if size > self._largest:
             return
         self._room -= size
-        self._held[key] = Kept(reply, expires)
+        self._held[key] = Kept(reply, expires), size
         while self._room < 0:
-            self._drop(next(iter(self._held)))
+            self._room += self._held.popitem(last=False)[1][1]
 
     def close(self) -> None:
         """Nothing is to be written."""
 
     def _drop(self, key: bytes) -> None:
-        kept = self._held.pop(key, None)
-        if kept is not None:
-            self._room += weight(key, kept.reply)
+        self._room += self._held.pop(key)[1]
 
 
 def weight(key: bytes, reply: Reply) -> int:
     """About how many bytes a reply takes in memory."""
-    headers = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in reply.headers)
-    return len(key) + len(reply.body) + len(reply.tail) + headers + OVERHEAD
+    return len(key) + len(reply.body) + len(reply.tail) + len(reply.headers) * HEADER_BYTES + OVERHEAD
 
 
 class SqliteReplies:
@@ -108,7 +110,7 @@ class SqliteReplies:
         self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
-        self._known = KeyFilter()
+        self._known = MarkFilter()
         self._damaged = False
         self._failure = ""
         self._attempt(self._open)
@@ -118,7 +120,7 @@ class SqliteReplies:
         """The reply kept under `key`, unless it expired by `now`."""
         kept = self._behind.get(key)
         if kept is None:
-            if not self._known.may_hold(key):
+            if not self._known.may_hold(mark_of(key)):
                 return None
             kept = self._find(key)
         return kept if kept is not None and kept.expires > now else None
@@ -143,8 +145,10 @@ class SqliteReplies:
             if self._reader is None:
                 return None
             try:
-                row = self._reader.execute(FIND, (key.hex(),)).fetchone()
-                return Kept(self._decoder.decode(row[1]), row[0]) if row else None
+                for expires, reply in self._reader.execute(FIND, (mark_of(key),)):
+                    if reply.startswith(key):
+                        return Kept(self._decoder.decode(memoryview(reply)[len(key) :]), expires)
+                return None
             except (sqlite3.Error, msgspec.DecodeError) as error:
                 self._failed(error)
                 return None
@@ -179,8 +183,8 @@ class SqliteReplies:
             if writer.execute("PRAGMA user_version").fetchone()[0] not in (0, FORMAT):
                 raise sqlite3.DatabaseError("it is in another format")
             writer.executescript(TABLE)
-            known = KeyFilter()
-            known.add(row[0] for row in writer.execute("SELECT key FROM replies"))
+            known = MarkFilter()
+            known.add(row[0] for row in writer.execute("SELECT mark FROM replies"))
         except sqlite3.Error:
             writer.close()
             raise
@@ -204,12 +208,15 @@ class SqliteReplies:
 
     def _insert(self, batch: Sequence[tuple[bytes, Kept]]) -> None:
         assert self._writer is not None
-        keys = [key.hex() for key, _ in batch]
-        rows = bulk.pack(keys, [kept.expires for _, kept in batch], [self._encode(kept.reply) for _, kept in batch])
+        marks = [mark_of(key) for key, _ in batch]
+        rows = bulk.pack(
+            [str(mark) for mark in marks],
+            [kept.expires for _, kept in batch],
+            [key + self._encode(kept.reply) for key, kept in batch],
+        )
         with transaction(self._writer) as db:
-            present = _keys(db.execute(PRESENT, (rows["texts"],)).fetchone()[0])
             db.execute(WRITE, rows)
-        self._known.add(set(keys).difference(present))
+        self._known.add(marks)
         while self._used() > self._room:
             self._evict()
 
@@ -224,43 +231,43 @@ class SqliteReplies:
     def _evict(self) -> None:
         assert self._writer is not None
         with transaction(self._writer) as db:
-            last, keys = db.execute(OLDEST, (EVICTED_TOGETHER,)).fetchone()
-            db.execute("DELETE FROM replies WHERE id <= ?", (last,))
-        self._known.remove(_keys(keys))
+            oldest = db.execute(OLDEST, (EVICTED_TOGETHER,)).fetchall()
+            db.execute("DELETE FROM replies WHERE id <= ?", (oldest[-1][0],))
+        self._known.remove(mark for _, mark in oldest)
 
 
-def _keys(joined: str | None) -> list[str]:
-    return joined.split(",") if joined else []
+def mark_of(key: bytes) -> int:
+    """The number that a key is found by: its first eight bytes. The whole key stands before the reply it belongs to."""
+    return int.from_bytes(key[:8], "big", signed=True)
 
 
-class KeyFilter:
-    """Tells most keys that are not in a set from those that are, in two megabytes: a counting Bloom filter.
+class MarkFilter:
+    """Tells most marks that are not in a set from those that are, in two megabytes: a counting Bloom filter.
 
-    A count that reaches 255 stays there, so that a key in the set is never taken for absent.
+    A count that reaches 255 stays there, so that a mark in the set is never taken for absent.
     """
 
     def __init__(self) -> None:
         self._counts = bytearray(SLOTS)
 
-    def may_hold(self, key: bytes) -> bool:
-        """Whether the set may hold a key."""
-        mark = hash(key)
+    def may_hold(self, mark: int) -> bool:
+        """Whether the set may hold a mark."""
         return bool(self._counts[mark % SLOTS] and self._counts[(mark // SLOTS) % SLOTS])
 
-    def add(self, keys: Iterable[str]) -> None:
-        """Note that the set holds keys, in hexadecimal, that it did not hold."""
-        for slot in self._slots(keys):
+    def add(self, marks: Iterable[int]) -> None:
+        """Note that the set holds marks, once more each."""
+        for slot in _slots(marks):
             if self._counts[slot] < 255:
                 self._counts[slot] += 1
 
-    def remove(self, keys: Iterable[str]) -> None:
-        """Note that the set no longer holds keys."""
-        for slot in self._slots(keys):
+    def remove(self, marks: Iterable[int]) -> None:
+        """Note that the set holds marks once less each."""
+        for slot in _slots(marks):
             if 0 < self._counts[slot] < 255:
                 self._counts[slot] -= 1
 
-    def _slots(self, keys: Iterable[str]) -> Iterator[int]:
-        for key in keys:
-            mark = hash(bytes.fromhex(key))
-            yield mark % SLOTS
-            yield (mark // SLOTS) % SLOTS
+
+def _slots(marks: Iterable[int]) -> Iterator[int]:
+    for mark in marks:
+        yield mark % SLOTS
+        yield (mark // SLOTS) % SLOTS

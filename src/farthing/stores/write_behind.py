@@ -7,9 +7,9 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-PAUSE = 0.2
+PAUSE = 0.4
 """Seconds between two batches."""
-MOST = 500
+MOST = 1000
 """Items per batch: each costs the interpreter some microseconds in a row."""
 
 

@@ -17,7 +17,6 @@ from farthing.dashboard.app import create_app
 from farthing.dashboard.panel import Panel
 from farthing.errors import ConfigError, PriceError
 from farthing.gateway import Watcher
-from farthing.ledger.tally import Tally
 from farthing.ports import LedgerStore, ReplyStore
 from farthing.pricing import PriceBook
 from farthing.schema import Entry, Exchange
@@ -25,14 +24,12 @@ from farthing.server.asgi import ControlPlane
 from farthing.server.service import Limits, Service
 from farthing.stores.bodies import Bodies, Body
 from farthing.stores.journal import FileJournal
+from farthing.stores.live_totals import LiveTotals
 from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies, SqliteReplies
 from farthing.stores.retention import Retention
 from farthing.stores.sqlite_ledger import SqliteLedger
 from farthing.wiring.parts import keyring_of, pipeline_of, policy_of, sources_of
-
-METRIC_CELLS = 5_000
-"""Combinations of labels that metrics keep apart; what comes later is added up as "other"."""
 
 EDITIONS = 8
 """Price editions kept decoded for receipts, about 3 MB each."""
@@ -57,7 +54,7 @@ class Running(msgspec.Struct):
     ledger: LedgerStore
     journal: FileJournal
     book: PriceBook
-    tally: Tally
+    totals: LiveTotals
 
 
 @asynccontextmanager
@@ -72,12 +69,14 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     policy = policy_of(settings)
     keyring = keyring_of(settings, environ)
     archive = PriceArchive(path / "prices")
-    tally = Tally(hourly=False, cells=METRIC_CELLS)
+    totals = LiveTotals()
     async with AsyncExitStack() as stack:
         ledger = SqliteLedger(ledger_path(settings))
         stack.callback(ledger.close)
         retention = Retention(settings.ledger.retention_days, clock)
-        journal = FileJournal(path / "journal", ledger, sync=settings.ledger.sync, retention=retention)
+        journal = FileJournal(
+            path / "journal", ledger, sync=settings.ledger.sync, retention=retention, observe=totals.observe
+        )
         stack.callback(journal.close)
         archive.keep(book)
         levels = _levels(settings)
@@ -86,7 +85,7 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         sources = sources_of(settings, environ)
         for source in sources.values():
             stack.push_async_callback(source.upstream.close)
-        watchers = [_tallier(tally)]
+        watchers = []
         if settings.ledger.bodies:
             bodies = Bodies(path / "bodies.sqlite", Retention(settings.ledger.bodies_days, clock))
             stack.callback(bodies.close)
@@ -97,7 +96,7 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         panel = Panel(
             ledger=ledger,
             edition=lru_cache(EDITIONS)(lambda version: _edition(archive, version)),
-            tally=tally.rollups,
+            tally=totals.rollups,
             in_flight=lambda: list(pipeline.in_flight.values()),
             journal_lag=lambda: journal.backlog,
             not_ready=lambda: [failure for failure in (journal.failure, journal.store_failure) if failure],
@@ -112,7 +111,7 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         port = await service.start(*address)
         stack.push_async_callback(service.stop)
         _spare_the_collector()
-        yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, tally)
+        yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, totals)
 
 
 def _edition(archive: PriceArchive, version: str) -> PriceBook | None:
@@ -120,14 +119,6 @@ def _edition(archive: PriceArchive, version: str) -> PriceBook | None:
         return archive.edition(version)
     except (PriceError, ConfigError):
         return None
-
-
-def _tallier(tally: Tally) -> Watcher:
-    def add(exchange: Exchange, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            tally.add(entry)
-
-    return add
 
 
 def _recorder(bodies: Bodies) -> Watcher:
