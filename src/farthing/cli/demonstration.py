@@ -1,7 +1,7 @@
 """The demonstration: a gateway over a simulated upstream, a stream of real HTTP calls, and what became of them."""
 
-import errno
 import asyncio
+import errno
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -9,7 +9,10 @@ from farthing.gateway.relay import UNBILLED, Relay
 from farthing.ports import Clock, Outlet, Question, Upstream
 from farthing.pricing import PriceBook, charge, hosted_charge
 from farthing.routing import RouteTable
-from farthing.schema import Attempt, Charge, Exchange, Reply
+from farthing.schema import Attempt, Charge, Decision, Exchange, Reply
+
+DRAINED = Decision("disconnect", "drained")
+
 
 class Source(msgspec.Struct, frozen=True):
     """An upstream and the terms it sells on.
@@ -51,23 +54,22 @@ class Ask:
         outcome = await source.upstream.ask(question, relay)
         ended = self._clock.now()
         reply = relay.close(outcome)
-        if reply.model is None and route.served_as:
-            reply = msgspec.structs.replace(reply, model=route.served_as)
         reply = msgspec.structs.replace(
             reply,
+            model=reply.model or route.served_as or None,
             provider=source.prices,
-            charge=self._charge(exchange, source, reply, outcome.sent, ended - started),
+            charge=self._charge(exchange, source, reply, route.served_as or call.model, outcome.sent, ended - started),
             simulated=source.upstream.simulated,
         )
-        if outcome.drained:
-            exchange = exchange.noting("disconnect", "drained")
+        decisions = (*exchange.decisions, Decision("route", route.upstream, {"model": route.served_as or call.model}))
         return msgspec.structs.replace(
-            exchange.noting("route", route.upstream, model=route.served_as or call.model),
+            exchange,
+            decisions=(*decisions, DRAINED) if outcome.drained else decisions,
             attempts=(*exchange.attempts, Attempt(route.upstream, reply, started, ended, relay.first_byte)),
             reply=reply,
         )
 
-    def _charge(self, exchange: Exchange, source: Source, reply: Reply, sent: bool, took: int) -> Charge:
+    def _charge(self, exchange: Exchange, source: Source, reply: Reply, asked: str, sent: bool, took: int) -> Charge:
         """What an attempt cost: nothing when it was refused or never sent, unknown when its meter was not read.
 
         A charge that no price was looked up for carries no price version, so that nobody tries to re-rate it.
@@ -83,7 +85,7 @@ class Ask:
         return charge(
             self._book,
             provider=source.prices,
-            model=reply.model or call.model,
+            model=reply.model or asked,
             tier=reply.tier,
             usage=reply.usage,
             at=exchange.arrived,

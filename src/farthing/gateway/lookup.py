@@ -10,10 +10,13 @@ from farthing import dialects
 from farthing.caching import canonical_key, ineligible, may_keep, scope_of
 from farthing.ports import Clock, Outlet, ReplyStore
 from farthing.routing import RouteTable
-from farthing.schema import Exchange, Reply, SharingRules
+from farthing.schema import Decision, Exchange, Reply, SharingRules
 
 KNOWN_KEYS = 16_384
 """Canonical keys remembered by scope and digest, about 300 bytes each."""
+
+HIT = Decision("exact_cache", "hit")
+MISS = Decision("exact_cache", "miss")
 
 
 class ReplyCache:
@@ -22,7 +25,7 @@ class ReplyCache:
     def __init__(self, levels: Sequence[ReplyStore], clock: Clock) -> None:
         self._levels = tuple(levels)
         self._clock = clock
-        self._flights: dict[bytes, asyncio.Future[Reply | None]] = {}
+        self._flights: dict[bytes, asyncio.Future[Reply | None] | None] = {}
 
     def get(self, key: bytes) -> Reply | None:
         """The kept answer, copied up to the faster levels on the way."""
@@ -35,10 +38,13 @@ class ReplyCache:
         return None
 
     def flight(self, key: bytes) -> asyncio.Future[Reply | None] | None:
-        """The identical call in flight, if there is one; otherwise this one becomes it."""
-        flight = self._flights.get(key)
+        """The answer of the identical call in flight, if there is one; otherwise this one becomes it."""
+        if key not in self._flights:
+            self._flights[key] = None  # most calls are joined by none, and need no future
+            return None
+        flight = self._flights[key]
         if flight is None:
-            self._flights[key] = asyncio.get_running_loop().create_future()
+            flight = self._flights[key] = asyncio.get_running_loop().create_future()
         return flight
 
     def land(self, key: bytes, reply: Reply | None, ttl: int) -> None:
@@ -73,7 +79,9 @@ class LookUp:
             return exchange.noting("exact_cache", "off", because=why)
         key = self._key(exchange)
         if reply := self._cache.get(key):
-            return exchange.noting("exact_cache", "hit").answered(dialects.render(call, reply))
+            return msgspec.structs.replace(
+                exchange, decisions=(*exchange.decisions, HIT), reply=dialects.render(call, reply)
+            )
         if flight := self._cache.flight(key):
             reply = await asyncio.shield(flight)
             if reply is not None:
@@ -81,7 +89,7 @@ class LookUp:
             return exchange.noting(
                 "exact_cache", "miss", because="the identical call in flight gave no answer to share"
             )
-        return msgspec.structs.replace(exchange.noting("exact_cache", "miss"), cache_key=key)
+        return msgspec.structs.replace(exchange, decisions=(*exchange.decisions, MISS), cache_key=key)
 
     def _key(self, exchange: Exchange) -> bytes:
         """The canonical key, remembered for bodies that are known by their digest."""

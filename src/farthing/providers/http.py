@@ -11,10 +11,12 @@ import msgspec
 
 from farthing.ports import Outcome, Question, Sink
 from farthing.providers.connection import UpstreamConnection
+from farthing.schema import Headers
 
 CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 """A caller's own, which stay here when the gateway has a key of its own for this upstream."""
 
+KNOWN_HEADERS = 1024
 SWEEP_SECONDS = 0.25
 """How often deadlines are checked: one timer for all connections instead of one per call."""
 
@@ -56,6 +58,7 @@ class HttpUpstream:
         if settings.api_key:
             scheme = "Bearer " if settings.auth == "authorization" else ""
             self._tail += f"{settings.auth}: {scheme}{settings.api_key}\r\n".encode()
+        self._passed_on: dict[Headers, bytes] = {}
         self._idle: deque[UpstreamConnection] = deque()
         self._busy: set[UpstreamConnection] = set()
         self._open = 0
@@ -98,14 +101,27 @@ class HttpUpstream:
         return Outcome("disconnected", "the caller left before the answer was complete")
 
     def _head(self, question: Question) -> bytes:
-        parts = [question.method.encode(), b" ", self._prefix, question.path.encode(), self._tail]
-        for name, value in question.headers:
-            if not (self._own_key and name in CREDENTIALS):
-                parts += (name, b": ", value, b"\r\n")
-        if question.body or question.method != "GET":
-            parts.append(b"content-length: %d\r\n" % len(question.body))
-        parts.append(b"\r\n")
-        return b"".join(parts)
+        passed_on = self._passed_on.get(question.headers)
+        if passed_on is None:
+            passed_on = self._pass_on(question.headers)
+        return b"%b %b%b%b%bcontent-length: %d\r\n\r\n" % (
+            question.method.encode(),
+            self._prefix,
+            question.path.encode(),
+            self._tail,
+            passed_on,
+            len(question.body),
+        )
+
+    def _pass_on(self, headers: Headers) -> bytes:
+        """The caller's headers as sent; remembered, for clients send the same ones again and again."""
+        passed_on = b"".join(
+            b"%b: %b\r\n" % (name, value) for name, value in headers if not (self._own_key and name in CREDENTIALS)
+        )
+        if len(self._passed_on) >= KNOWN_HEADERS:
+            self._passed_on.clear()
+        self._passed_on[headers] = passed_on
+        return passed_on
 
     # -- the pool
 

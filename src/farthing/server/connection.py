@@ -12,8 +12,8 @@ from farthing import dialects
 from farthing.errors import FarthingError, RequestError, TooLarge, UnknownEndpoint
 from farthing.gateway.refusal import error_reply
 from farthing.ports import Flow
-from farthing.schema import Call, Endpoint, Exchange, Headers, Reply
-from farthing.server.intake import Intake, read_headers
+from farthing.schema import Call, Caller, Endpoint, Exchange, Headers, Reply
+from farthing.server.intake import Intake
 from farthing.server.wire import header_lines, receipt_lines, status_line
 
 if TYPE_CHECKING:
@@ -209,30 +209,35 @@ class Connection(asyncio.Protocol):
     def _dispatch(self, request: Request) -> None:
         self.busy = True
         self._keep_alive = request.keep_alive
+        service = self._service
+        arrived = service.clock.now()
         path = request.target.partition("?")[0]
         endpoint = dialects.endpoint_at(request.method, path)
         if endpoint is None and not path.startswith("/v1/"):
             self._task = self._loop.create_task(self._serve_control(request))
             return
-        exchange = self._service.exchange(Call(endpoint or _nearest(path), "", b""))
+        caller = Caller()
         try:
             if endpoint is None:
                 raise _unknown_endpoint(request.method, path)
-            exchange = self._admitted(exchange, request, endpoint)
+            intake = self._read_headers(request.headers)
+            caller = intake.caller
+            call = service.reader.read(
+                endpoint, request.body, method=request.method, path=request.target, headers=intake.forward
+            )
         except FarthingError as error:
-            self._answer(self._refused_entered(exchange, error))
-        else:
-            self._task = self._loop.create_task(self._serve_call(exchange, request.http10))
+            refused = service.exchange(Call(endpoint or _nearest(path), "", b""), caller, arrived)
+            self._answer(self._refused_entered(refused, error))
+            return
+        exchange = service.exchange(call, caller, arrived)
+        self._task = self._loop.create_task(self._serve_call(exchange, request.http10))
 
-    def _admitted(self, exchange: Exchange, request: Request, endpoint: Endpoint) -> Exchange:
-        if self._last_intake is None or request.headers != self._last_headers:
-            self._last_intake = read_headers(request.headers, self._service.keyring)
-            self._last_headers = request.headers
-        intake = self._last_intake
-        call = self._service.reader.read(
-            endpoint, request.body, method=request.method, path=request.target, headers=intake.forward
-        )
-        return msgspec.structs.replace(exchange, call=call, caller=intake.caller)
+    def _read_headers(self, headers: list[tuple[bytes, bytes]]) -> Intake:
+        """What the headers say; those of the request before are usually the same."""
+        if self._last_intake is None or headers != self._last_headers:
+            self._last_intake = self._service.intakes.read(headers)
+            self._last_headers = headers
+        return self._last_intake
 
     async def _serve_call(self, exchange: Exchange, http10: bool) -> None:
         outlet = ClientStream(self, exchange.id, http10) if exchange.call.stream else None
@@ -306,7 +311,8 @@ class Connection(asyncio.Protocol):
             self.transport.close()
             return
         path = self._target.decode("latin-1").partition("?")[0]
-        exchange = self._refused_entered(self._service.exchange(Call(_nearest(path), "", b"")), error)
+        unread = self._service.exchange(Call(_nearest(path), "", b""), Caller(), self._service.clock.now())
+        exchange = self._refused_entered(unread, error)
         self._keep_alive = False
         reply = exchange.reply or Reply(error.status)
         data = self._head(exchange, reply, len(reply.body)) + reply.body

@@ -1,5 +1,7 @@
 """From request headers to a caller: who it is, what it labels its call with, and what may be passed on."""
 
+from collections import OrderedDict
+
 import msgspec
 
 from farthing.errors import RequestError
@@ -13,6 +15,7 @@ STAYS = frozenset(
 )  # fmt: skip
 """Headers about this hop, or about the caller's browser, that no provider needs."""
 
+KNOWN_HEADERS = 1024
 MAX_TAGS = 16
 MAX_TAG_BYTES = 256
 
@@ -22,6 +25,24 @@ class Intake(msgspec.Struct, frozen=True):
 
     caller: Caller
     forward: Headers
+
+
+class Intakes:
+    """Reads headers, remembering what it read: clients send the same ones again and again."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._known: OrderedDict[Headers, Intake] = OrderedDict()
+
+    def read(self, headers: list[tuple[bytes, bytes]]) -> Intake:
+        """What headers say; equal headers give the very same object. Raises as `read_headers` does."""
+        key = tuple(headers)
+        intake = self._known.get(key)
+        if intake is None:
+            intake = self._known[key] = read_headers(headers, self._keyring)
+            if len(self._known) > KNOWN_HEADERS:
+                self._known.popitem(last=False)
+        return intake
 
 
 def read_headers(headers: list[tuple[bytes, bytes]], keyring: Keyring) -> Intake:

@@ -11,6 +11,7 @@ from farthing.ports import Clock, Journal
 from farthing.schema import Call, Caller, Exchange
 from farthing.server.asgi import ControlPlane
 from farthing.server.connection import Connection
+from farthing.server.intake import Intakes
 from farthing.server.reader import CallReader
 
 SWEEP_SECONDS = 5.0
@@ -39,7 +40,7 @@ class Service:
         limits: Limits,
     ) -> None:
         self.pipeline = pipeline
-        self.keyring = keyring
+        self.intakes = Intakes(keyring)
         self.journal = journal
         self.clock = clock
         self.reader = CallReader()
@@ -54,10 +55,10 @@ class Service:
         self._nonce = os.urandom(3).hex()
         self._count = itertools.count()
 
-    def exchange(self, call: Call) -> Exchange:
-        """A new exchange, arrived now, with an id that sorts by time and is never used twice."""
-        now = self.clock.now()
-        return Exchange(f"{now // 1000:014x}-{self._nonce}{next(self._count) & 0xFFF:03x}", call, Caller(), now)
+    def exchange(self, call: Call, caller: Caller, arrived: int) -> Exchange:
+        """A new exchange, with an id that sorts by time and is never used twice."""
+        name = f"{arrived // 1000:014x}-{self._nonce}{next(self._count) & 0xFFF:03x}"
+        return Exchange(name, call, caller, arrived)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port (its own choice when asked for 0). Raises OSError when the address is taken."""
