@@ -64,7 +64,7 @@ class ExactCache(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     ttl: Seconds = 3600.0
-    memory: Room = 16 * 1024 * 1024
+    memory: Room = 8 * 1024 * 1024
     disk: Room = 256 * 1024 * 1024
     scope: Literal["tenant", "key", "all"] = "tenant"
     max_temperature: Temperature = 0.0

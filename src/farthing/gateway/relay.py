@@ -93,7 +93,7 @@ class Relay:
 
     def _close_plain(self, body: bytes) -> Reply:
         reading = dialects.read(self._call, self._status, body)
-        if not dialects.is_object(body) and (reading.error or self._status >= 300):
+        if (reading.error or self._status >= 300) and not dialects.is_object(body):
             strange = Outcome("garbage", f"it answered status {self._status} with {_glimpse(body)}")
             if self._status < 300:
                 return self._failed(strange, self._unread(strange))
