@@ -1,8 +1,10 @@
 """Replay: recorded calls through a gateway pipeline, each at its own instant of virtual time."""
 
 import asyncio
-import heapq
+from bisect import insort
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -26,6 +28,8 @@ MOST_OPEN: Final = 10_000
 """Calls open at once; more wait, in virtual time, for one to be answered."""
 
 _WEEK: Final = 7 * 24 * 3600 * NANOSECONDS
+
+_at: Final = attrgetter("at")
 
 _LIVES: Final = ("5m", "30m", "1h", "12h")
 
@@ -95,22 +99,26 @@ async def replay(
 
 def in_time_order(traffic: Iterable[Recorded], ahead: int = LOOK_AHEAD) -> Iterator[Recorded]:
     """The records by time, when none is more than `ahead` places out of order; equal times keep their order."""
-    waiting: list[tuple[int, int, Recorded]] = []
-    earliest = -1
-    for number, recorded in enumerate(traffic):
-        if recorded.at < earliest:
+    waiting: deque[Recorded] = deque()
+    earliest = latest = -1
+    for number, recorded in enumerate(traffic, 1):
+        at = recorded.at
+        if at >= latest:
+            latest = at
+            waiting.append(recorded)
+        elif at >= earliest:
+            insort(waiting, recorded, key=_at)
+        else:
             raise TrafficError(
-                f"Record {number + 1} was asked {(earliest - recorded.at) / NANOSECONDS:.6f} s before one that comes "
+                f"Record {number} was asked {(earliest - at) / NANOSECONDS:.6f} s before one that comes "
                 f"{ahead} places earlier.",
                 hint="Sort the file by time.",
             )
-        if number < ahead:
-            heapq.heappush(waiting, (recorded.at, number, recorded))
-            continue
-        earliest, _, first = heapq.heappushpop(waiting, (recorded.at, number, recorded))
-        yield first
-    while waiting:
-        yield heapq.heappop(waiting)[2]
+        if number > ahead:
+            first = waiting.popleft()
+            earliest = first.at
+            yield first
+    yield from waiting
 
 
 def moved_to(first: int, present: int) -> int:
@@ -140,7 +148,7 @@ class _Driver:
         self._next = next(traffic, None)
         self._base = (self._next.at if self._next else 0) // TICK * TICK - loop.elapsed
         self._calls = self._late = self._cost = self._priced = 0
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[bytes, asyncio.Task[None]] = {}
         self._full = False
         self._end: asyncio.Future[None] = loop.create_future()
 
@@ -150,9 +158,10 @@ class _Driver:
         try:
             await self._end
         finally:
-            for task in self._open:
+            left = list(self._open.values())
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*self._open, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
         return Replayed(self._calls, began, self._clock.now(), self._late, self._cost, self._priced)
 
     def _feed(self) -> None:
@@ -172,8 +181,7 @@ class _Driver:
         except (TrafficError, OSError) as error:
             self._fail(error)
             return
-        if not self._open and not self._end.done():
-            self._end.set_result(None)
+        self._end_if_done()
 
     def _start(self, recorded: Recorded) -> None:
         self._calls += 1
@@ -182,27 +190,27 @@ class _Driver:
             self._priced += 1
         name = b"%d" % self._calls
         self._records.open(name, recorded)
-        task = self._loop.create_task(self._one(name, recorded))
-        self._open.add(task)
-        task.add_done_callback(self._finished)
+        self._open[name] = self._loop.create_task(self._one(name, recorded))
 
     async def _one(self, name: bytes, recorded: Recorded) -> None:
         try:
             await self._handle(exchange_of(recorded, name, self._clock.now()), None)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # whatever it is, `run` raises it
+            self._fail(error)
         finally:
             self._records.close(name)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._open.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._fail(error)
-        elif self._next is None:
-            if not self._open and not self._end.done():
-                self._end.set_result(None)
+            del self._open[name]
+        if self._next is None:
+            self._end_if_done()
         elif self._full:
             self._full = False
             self._feed()
+
+    def _end_if_done(self) -> None:
+        if not self._open and not self._end.done():
+            self._end.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
         self._next = None

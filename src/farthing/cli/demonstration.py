@@ -5,8 +5,9 @@ import errno
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import takewhile
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time_ns
 
 import msgspec
 
@@ -15,7 +16,9 @@ from farthing.config import Ledger, Server, Settings, Upstream
 from farthing.pricing import Line, lines
 from farthing.schema import Entry, Sums
 from farthing.simulation.generator import Workload, generate
-from farthing.wiring import Running, running
+from farthing.wiring import Running, replay_into_ledger, running
+
+PAST_SECONDS = 24 * 3600
 
 CONNECTIONS = 2
 """The callers share a process with the gateway: more would only measure how they wait for one another."""
@@ -65,6 +68,13 @@ async def stage(directory: Path, port: int) -> AsyncIterator[Running]:
                 raise
             gateway = await stack.enter_async_context(running(_settings(directory, 0), {}))
         yield gateway
+
+
+def recall(directory: Path, calls: int, seed: int) -> int:
+    """Enter about `calls` calls of a simulated day, replayed in virtual time, so that there is a past; how many."""
+    day = generate(Workload(calls=calls, rate=calls / PAST_SECONDS), random.Random(seed))  # noqa: S311
+    past = takewhile(lambda recorded: recorded.at < PAST_SECONDS * 10**9, day)
+    return replay_into_ledger(_settings(directory, 0), past, time_ns() - (PAST_SECONDS + 60) * 10**9).calls
 
 
 async def demonstrate(gateway: Running, calls: int, seed: int, done: Callable[[int], None]) -> Summary:

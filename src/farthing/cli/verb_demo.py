@@ -11,15 +11,18 @@ import click
 import uvloop
 
 from farthing.cli.asking import Asked, verb
-from farthing.cli.demonstration import Receipt, Summary, demonstrate, stage
+from farthing.cli.demonstration import Receipt, Summary, demonstrate, recall, stage
 from farthing.cli.figures import dollars, duration, percent, share
 from farthing.cli.render import answer, progress, say, strong, table
 from farthing.cli.verb_up import pointers
 from farthing.schema import usd
 
+PAST_CALLS = 12_000
+"""How many calls the simulated day before has."""
+
 
 @click.command()
-@click.option("--calls", default=5_000, type=click.IntRange(1, 1_000_000), show_default=True, help="How many to send.")
+@click.option("--calls", default=1_200, type=click.IntRange(1, 1_000_000), show_default=True, help="How many to send.")
 @click.option("--seed", default=7, show_default=True, help="Equal seeds send equal calls.")
 @click.option("--port", default=8787, type=click.IntRange(0, 65535), show_default=True, help="Where to listen.")
 @verb
@@ -30,16 +33,19 @@ def command(asked: Asked, calls: int, seed: int, port: int) -> None:
     what they cost and what was saved. At a terminal the gateway then stays up until Ctrl-C.
     """
     with TemporaryDirectory(prefix="farthing-demo-") as directory:
-        uvloop.run(_show(asked, Path(directory), calls, seed, port))
+        say(asked, "Simulating yesterday, so that there is something to look back on ...")
+        recalled = recall(Path(directory), PAST_CALLS, seed)
+        uvloop.run(_show(asked, Path(directory), calls, seed, port, recalled))
 
 
-async def _show(asked: Asked, directory: Path, calls: int, seed: int, port: int) -> None:
+async def _show(asked: Asked, directory: Path, calls: int, seed: int, port: int, recalled: int) -> None:
     async with stage(directory, port) as gateway:
         if not gateway.url.endswith(f":{port}") and port:
             say(asked, f"Port {port} is taken; the demo listens at {gateway.url} instead.")
         with progress(asked, "simulated calls", calls) as done:
             summary = await demonstrate(gateway, calls, seed, done)
         answer(asked, "farthing.demo/1", summary, _in_words)
+        say(asked, f"\nThe dashboard also shows a simulated day before: {recalled:,} calls replayed in virtual time.")
         if sys.stdout.isatty():
             say(asked, "\nThe gateway stays up, over the simulated upstream. Ctrl-C stops it.")
             await _interruption()

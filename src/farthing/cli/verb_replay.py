@@ -11,12 +11,12 @@ from farthing.cli.asking import Asked, verb
 from farthing.cli.configured import configuration
 from farthing.cli.figures import counted, dollars, duration
 from farthing.cli.render import answer, progress, strong
-from farthing.cli.replaying import replay_traffic
 from farthing.cli.totals import in_lines
 from farthing.cli.traffic import AUTO, FORMATS, importer_of, records
 from farthing.importers import Reading
 from farthing.ledger.report import Figures
 from farthing.schema import Recorded
+from farthing.wiring import replay_traffic
 
 
 class Rerun(msgspec.Struct, frozen=True):

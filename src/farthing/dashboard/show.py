@@ -36,8 +36,16 @@ def exactly(money: Money | None) -> str:
 
 
 def fixed(money: Money | None, places: int) -> str:
-    """Dollars to so many places, so that a column lines up."""
-    return UNKNOWN if money is None else usd(money.pico, places).replace("-", MINUS)
+    """Dollars to so many places, so that a column lines up; what they cannot show is not shown as nothing.
+
+    >>> fixed(Money.of(160_000), 6), fixed(Money.of(0), 2)
+    ('<$0.000001', '$0.00')
+    """
+    if money is None:
+        return UNKNOWN
+    if 0 < money.pico < PICO_PER_USD // 10**places:
+        return f"<{usd(PICO_PER_USD // 10**places, places)}"
+    return usd(money.pico, places).replace("-", MINUS)
 
 
 def _places(amount: int, significant: int) -> int:
@@ -56,9 +64,11 @@ def less(money: Money, places: int) -> str:
 
 
 def places(amounts: list[Money | None]) -> int:
-    """Decimal places that suit a column: two digits of its smallest amount, and six places at most."""
+    """Decimal places that suit a column: cents from a dollar on, else two digits of its smallest amount, at most six."""
     known = [abs(money.pico) for money in amounts if money is not None and money.pico]
-    return min(6, _places(min(known), significant=2)) if known else 2
+    if not known or max(known) >= PICO_PER_USD:
+        return 2
+    return min(6, _places(min(known), significant=2))
 
 
 def finest(amounts: Sequence[Money | None]) -> int:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from farthing.dialects import wire
-from farthing.dialects.usage import completion_usage, messages_usage, response_usage
+from farthing.dialects.usage import completion_usage, message_tally, messages_usage, plain_usage, response_usage
 from farthing.schema import Call, Usage, UsageSource
 
 GARBAGE: Final = "upstream_garbage"
@@ -85,8 +85,22 @@ def _unanswered(model: str | None, error: object) -> Reading:
 
 
 def _completion(call: Call, body: bytes) -> Reading:
+    """Read a completion or embeddings: one decoding does where all its usage is known and plain, as it mostly is."""
+    try:
+        answer = wire.METERED_COMPLETION.decode(body)
+    except wire.NOT_JSON:
+        return unusual_completion(call, body)
+    answered = answer.choices is not None if call.endpoint != "embeddings" else answer.data is not wire.ABSENT
+    usage = plain_usage(answer.usage) if answered and answer.usage is not None else None
+    if usage is None or answer.error:
+        return unusual_completion(call, body)
+    return Reading(answer.model or None, answer.service_tier, usage, "provider", answer.finish)
+
+
+def unusual_completion(call: Call, body: bytes) -> Reading:
+    """Read any completion or embeddings, whatever is reported of their usage."""
     answer = wire.COMPLETION.decode(body)
-    answered = answer.data is not wire.ABSENT if call.endpoint == "embeddings" else answer.choices is not None
+    answered = answer.choices is not None if call.endpoint != "embeddings" else answer.data is not wire.ABSENT
     if not answered:
         return _unanswered(answer.model, answer.error)
     usage, unknown, _ = completion_usage(answer.reported, call.cache_ttl)
@@ -116,7 +130,20 @@ def _response(call: Call, body: bytes) -> Reading:
     return response_reading(call, answer)
 
 
-def _message(_: Call, body: bytes) -> Reading:
+def _message(call: Call, body: bytes) -> Reading:
+    """Read a message: one decoding does where all its usage is known, as it mostly is."""
+    try:
+        answer = wire.METERED_MESSAGE.decode(body)
+    except wire.NOT_JSON:
+        return unusual_message(call, body)
+    if answer.usage is None or answer.content is wire.ABSENT:
+        return unusual_message(call, body)
+    usage, unknown, tier = message_tally(answer.usage)
+    return Reading(answer.model or None, tier, usage, "provider", answer.stop_reason, unknown_usage=unknown)
+
+
+def unusual_message(_: Call, body: bytes) -> Reading:
+    """Read any message, whatever is reported of its usage."""
     answer = wire.MESSAGE.decode(body)
     if answer.content is wire.ABSENT:
         return _unanswered(answer.model, answer.error)

@@ -22,6 +22,12 @@ _FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 _FRAME_STARTS: Final = (b"data:", b"event:", b":")
 
 
+_CHOICES: Final = b'"choices":'
+"""Chunks of one stream are alike up to here. No mark, and no null usage, begins before the end of this and ends after
+it: a beginning that was looked through once needs no second look.
+"""
+
+
 class StreamReader:
     """One streamed answer on its way to the caller.
 
@@ -32,8 +38,8 @@ class StreamReader:
     """
 
     __slots__ = (
-        "_call", "_doubtful", "_ended", "_framer", "_keep", "_kept", "_limit", "_marks", "_plain", "_silent", "_size",
-        "_strips", "_told_at", "_watch", "opened",
+        "_call", "_chunked", "_doubtful", "_ended", "_framer", "_head", "_keep", "_kept", "_limit", "_marks", "_plain",
+        "_silent", "_size", "_strips", "_told_at", "_watch", "opened",
     )  # fmt: skip
 
     def __init__(self, call: Call, keep: int, *, running_usage: bool = False) -> None:
@@ -42,7 +48,9 @@ class StreamReader:
         self._framer = sse.Framer(MAX_FRAME)
         self._watch = watch_over(call, running_usage)
         self._marks = self._watch.marks
-        self._strips = call.endpoint in USAGE_ON_REQUEST and not call.wants_usage
+        self._chunked = call.endpoint in USAGE_ON_REQUEST
+        self._strips = self._chunked and not call.wants_usage
+        self._head = b""
         self._doubtful = b""
         self._kept: list[bytes] = []
         self._keep = keep
@@ -65,13 +73,20 @@ class StreamReader:
             chunk = framer.feed(chunk)
             if not chunk:
                 return b""
-        seen = chunk.replace(wire.NULL_USAGE, b"")
-        if self._strips:
-            chunk = seen
+        head, seen = b"", chunk
+        if self._chunked:
+            if chunk.startswith(self._head):
+                head = self._head  # looked through before
+            seen = chunk[len(head) :].replace(wire.NULL_USAGE, b"")
+            if self._strips:
+                chunk = head + seen
         for mark in self._marks:
             if mark in seen:
                 chunk = self._inspected(chunk)
                 break
+        else:
+            if self._chunked and not head:
+                self._head = self._beginning(chunk)
         self._size += len(chunk)
         if self._size <= self._limit:
             self._kept.append(chunk)
@@ -102,6 +117,11 @@ class StreamReader:
         if watch.told and (self.finished or self._told_at == self._size):
             return reading
         return self._estimated(reading) if watch.valid or self._silent else reading
+
+    @staticmethod
+    def _beginning(chunk: bytes) -> bytes:
+        before, choices, _ = chunk.partition(_CHOICES)
+        return before + choices if choices else b""
 
     def _inspected(self, chunk: bytes) -> bytes:
         """What may be forwarded of a chunk in which some frame may carry facts."""

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
+from farthing.dialects.usage import CompletionReport, MessageReport
+
 Json = dict[str, Any]
 """A JSON object of a wire format; it goes no further than this package."""
 
@@ -20,16 +22,32 @@ class _Groq(msgspec.Struct, gc=False):
     usage: msgspec.Raw = ABSENT
 
 
-class Completion(msgspec.Struct):
+class _AnyCompletion(msgspec.Struct, gc=False):
     """A chat or text completion, whole or one chunk of a stream; also embeddings, which have `data` for choices."""
 
     model: str | None = None
     service_tier: str | None = None
     choices: list[_Choice] | None = None
     data: msgspec.Raw = ABSENT
-    usage: msgspec.Raw = ABSENT
     x_groq: _Groq | None = None
     error: object = None
+
+    @property
+    def finish(self) -> str | None:
+        """Why it stopped: of several choices, the first that did not simply stop."""
+        finish = None
+        for choice in self.choices or ():
+            reason = choice.finish_reason
+            if reason and reason != "stop":
+                return reason
+            finish = reason or finish
+        return finish
+
+
+class Completion(_AnyCompletion, gc=False):
+    """A completion whose usage is still to be read, so that nothing in it can make the rest unreadable."""
+
+    usage: msgspec.Raw = ABSENT
 
     @property
     def reported(self) -> bytes:
@@ -44,18 +62,18 @@ class Completion(msgspec.Struct):
         """How many choices stopped."""
         return sum(1 for choice in self.choices or () if choice.finish_reason)
 
-    @property
-    def finish(self) -> str | None:
-        """Why it stopped: of several choices, the first that did not simply stop."""
-        reasons = [choice.finish_reason for choice in self.choices or () if choice.finish_reason]
-        return next((reason for reason in reasons if reason != "stop"), reasons[0] if reasons else None)
+
+class MeteredCompletion(_AnyCompletion, gc=False):
+    """A completion with usage in which everything is known; decoding any other fails."""
+
+    usage: CompletionReport | None = None
 
 
 class _Incomplete(msgspec.Struct, gc=False):
     reason: str | None = None
 
 
-class Response(msgspec.Struct):
+class Response(msgspec.Struct, gc=False):
     """A response of the Responses API."""
 
     model: str | None = None
@@ -74,7 +92,7 @@ class Response(msgspec.Struct):
         return details.reason if details is not None and details.reason else self.status
 
 
-class ResponseEvent(msgspec.Struct):
+class ResponseEvent(msgspec.Struct, gc=False):
     """One event of a Responses stream; `code` is an error event's own."""
 
     type: str = ""
@@ -83,7 +101,7 @@ class ResponseEvent(msgspec.Struct):
     error: object = None
 
 
-class Message(msgspec.Struct):
+class _AnyMessage(msgspec.Struct, gc=False):
     """An Anthropic message, or the start of one; also a token count, which has `input_tokens` alone."""
 
     type: str = ""
@@ -91,15 +109,26 @@ class Message(msgspec.Struct):
     stop_reason: str | None = None
     content: msgspec.Raw = ABSENT
     input_tokens: object = None
-    usage: msgspec.Raw = ABSENT
     error: object = None
+
+
+class Message(_AnyMessage, gc=False):
+    """A message whose usage is still to be read, so that nothing in it can make the rest unreadable."""
+
+    usage: msgspec.Raw = ABSENT
+
+
+class MeteredMessage(_AnyMessage, gc=False):
+    """A message with usage in which everything is known; decoding any other fails."""
+
+    usage: MessageReport | None = None
 
 
 class _Stop(msgspec.Struct, gc=False):
     stop_reason: str | None = None
 
 
-class MessageEvent(msgspec.Struct):
+class MessageEvent(msgspec.Struct, gc=False):
     """One event of a message's stream."""
 
     type: str = ""
@@ -109,7 +138,7 @@ class MessageEvent(msgspec.Struct):
     error: object = None
 
 
-class Listing(msgspec.Struct):
+class Listing(msgspec.Struct, gc=False):
     """A list of models, or one of them."""
 
     id: str | None = None
@@ -118,9 +147,11 @@ class Listing(msgspec.Struct):
 
 
 COMPLETION: Final = msgspec.json.Decoder(Completion)
+METERED_COMPLETION: Final = msgspec.json.Decoder(MeteredCompletion)
 RESPONSE: Final = msgspec.json.Decoder(Response)
 RESPONSE_EVENT: Final = msgspec.json.Decoder(ResponseEvent)
 MESSAGE: Final = msgspec.json.Decoder(Message)
+METERED_MESSAGE: Final = msgspec.json.Decoder(MeteredMessage)
 MESSAGE_EVENT: Final = msgspec.json.Decoder(MessageEvent)
 LISTING: Final = msgspec.json.Decoder(Listing)
 MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -70,8 +70,9 @@ class Accumulator:
         latency, overhead, ttft = entry.latency, entry.overhead, entry.ttft
         self.latency_total += latency
         self.latency[int(log2(latency) * 4) if latency > 1 else 0] += 1
-        self.overhead_total += overhead
-        self.overhead[int(log2(overhead) * 4) if overhead > 1 else 0] += 1
+        if overhead:  # virtual time has none to measure
+            self.overhead_total += overhead
+            self.overhead[int(log2(overhead) * 4) if overhead > 1 else 0] += 1
         if ttft is not None:
             self.ttft_total += ttft
             self.ttft[int(log2(ttft) * 4) if ttft > 1 else 0] += 1

@@ -43,7 +43,7 @@ class _Iteration(_Counts, forbid_unknown_fields=True, gc=False):
     model: object = None
 
 
-class _Reported(_Counts, forbid_unknown_fields=True):
+class MessageReport(_Counts, forbid_unknown_fields=True, gc=False):
     server_tool_use: _Tools | None = None
     service_tier: str | None = None
     speed: str | None = None
@@ -56,7 +56,7 @@ class _Reported(_Counts, forbid_unknown_fields=True):
     is_byok: object = None
 
 
-_REPORT: Final = Report(_Reported)
+_REPORT: Final = Report(MessageReport)
 _NO_CREATION: Final = _Creation()
 _INSIDE_THE_TOTALS: Final = ("message", "fallback_message")
 _INPUT_SIDE: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -80,14 +80,19 @@ def merged(earlier: Mapping[str, object], later: Mapping[str, object]) -> dict[s
 
 
 def messages_usage(given: Given) -> Tally:
-    """The `usage` object of a message, in buckets that sum to all the input and output tokens it reports.
+    """The `usage` object of a message, in buckets that sum to all the input and output tokens it reports."""
+    reported, unknown = _REPORT.read(given) if given else (None, ())
+    if reported is None:
+        return Tally(None, unknown) if unknown else NOTHING
+    return message_tally(reported, unknown)
+
+
+def message_tally(reported: MessageReport, unknown: tuple[str, ...] = ()) -> Tally:
+    """The buckets of a report in which the `unknown` names were found, and the tier it tells.
 
     A `compaction` iteration is documented as outside the totals and on the same model, so it is added; an
     `advisor_message` is outside them and on another model, which these buckets cannot hold, so it is named as unknown.
     """
-    reported, unknown = _REPORT.read(given) if given else (None, ())
-    if reported is None:
-        return Tally(None, unknown) if unknown else NOTHING
     usage = _buckets(reported)
     for iteration in reported.iterations or ():
         if iteration.type == "compaction":
@@ -104,22 +109,27 @@ def messages_usage(given: Given) -> Tally:
 
 
 def _buckets(counts: _Counts) -> Usage:
-    split = counts.cache_creation or _NO_CREATION
-    five, hour = split.ephemeral_5m_input_tokens or 0, split.ephemeral_1h_input_tokens or 0
-    written = counts.cache_creation_input_tokens or five + hour
-    for_hour, for_five, rest = shares(written, hour, five)
-    if hour and not five:
-        for_hour, rest = for_hour + rest, 0
-    details = counts.output_tokens_details
-    thinking, visible = shares(counts.output_tokens or 0, (details.thinking_tokens or 0) if details else 0)
+    for_five = for_hour = 0
+    split = counts.cache_creation
+    if counts.cache_creation_input_tokens or split is not None:
+        for_five, for_hour = _writes(counts.cache_creation_input_tokens or 0, split or _NO_CREATION)
+    said, details = counts.output_tokens or 0, counts.output_tokens_details
+    thinking = min(said, details.thinking_tokens or 0) if details is not None else 0
     return Usage(
         input=counts.input_tokens or 0,
         cache_read=counts.cache_read_input_tokens or 0,
-        cache_write_5m=for_five + rest,
+        cache_write_5m=for_five,
         cache_write_1h=for_hour,
-        output=visible,
+        output=said - thinking,
         reasoning=thinking,
     )
+
+
+def _writes(written: int, split: _Creation) -> tuple[int, int]:
+    """What was written to live for five minutes, and for an hour."""
+    five, hour = split.ephemeral_5m_input_tokens or 0, split.ephemeral_1h_input_tokens or 0
+    for_hour, for_five, rest = shares(written or five + hour, hour, five)
+    return (for_five, for_hour + rest) if hour and not five else (for_five + rest, for_hour)
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

@@ -45,7 +45,7 @@ class _Completion(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     rejected_prediction_tokens: Count | None = None
 
 
-class _Reported(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class CompletionReport(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """The usage object, with the names that OpenAI's followers add to it."""
 
     prompt_tokens: Count | None = None
@@ -71,7 +71,7 @@ class _Reported(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     total_time: object = None
 
 
-_REPORT: Final = Report(_Reported)
+_REPORT: Final = Report(CompletionReport)
 _NO_PROMPT: Final = _Prompt()
 _NO_COMPLETION: Final = _Completion()
 _NO_MODALITIES: Final = _Modalities()
@@ -87,6 +87,43 @@ def completion_usage(given: Given, cache_ttl: str | None = None) -> Tally:
     reported, unknown = _REPORT.read(given) if given else (None, ())
     if reported is None:
         return Tally(None, unknown) if unknown else NOTHING
+    usage = plain_usage(reported)
+    if usage is None:
+        usage, stranger = divided_usage(reported, cache_ttl)
+        unknown += stranger
+    return Tally(usage, unknown)
+
+
+def plain_usage(reported: CompletionReport) -> Usage | None:
+    """The buckets of a report of text with cached and reasoning tokens inside it, which nearly every report is.
+
+    `None` for any other; where this gives buckets, they are those of `divided_usage`, for a quarter of its price.
+    """
+    cached, reasoning = 0, reported.reasoning_tokens or 0
+    prompt, spoken = reported.prompt_tokens_details, reported.completion_tokens_details
+    if prompt is not None:
+        if (
+            prompt.cache_write_tokens
+            or prompt.audio_tokens
+            or prompt.image_tokens
+            or prompt.video_tokens
+            or prompt.multimodal_tokens is not None
+        ):
+            return None
+        cached = prompt.cached_tokens or 0
+    if spoken is not None:
+        if spoken.audio_tokens or spoken.image_tokens or spoken.rejected_prediction_tokens:
+            return None
+        reasoning = spoken.reasoning_tokens or reasoning
+    cached = cached or _cached_elsewhere(reported)
+    asked, said = reported.prompt_tokens or 0, reported.completion_tokens or 0
+    if cached > asked or reasoning > said or (reported.total_tokens or 0) > asked + said:
+        return None
+    return Usage(input=asked - cached, cache_read=cached, output=said - reasoning, reasoning=reasoning)
+
+
+def divided_usage(reported: CompletionReport, cache_ttl: str | None) -> tuple[Usage, tuple[str, ...]]:
+    """The buckets of any report, however its details overlap, and what in it has none."""
     prompt = reported.prompt_tokens_details or _NO_PROMPT
     spoken = reported.completion_tokens_details or _NO_COMPLETION
     modes = prompt.multimodal_tokens or _NO_MODALITIES
@@ -94,7 +131,7 @@ def completion_usage(given: Given, cache_ttl: str | None = None) -> Tally:
     left_out = max(0, (reported.total_tokens or 0) - asked - said)
     read, written, audio, image, video, text = shares(
         asked,
-        _cached(reported, prompt),
+        prompt.cached_tokens or _cached_elsewhere(reported),
         prompt.cache_write_tokens or 0,
         prompt.audio_tokens or modes.audio or 0,
         prompt.image_tokens or modes.image or 0,
@@ -120,22 +157,15 @@ def completion_usage(given: Given, cache_ttl: str | None = None) -> Tally:
         output_image=picture,
         rejected_prediction=rejected,
     )
-    if written:
-        bucket, stranger = written_for(cache_ttl)
-        usage = msgspec.structs.replace(usage, **{bucket: written})
-        unknown += stranger
-    return Tally(usage, unknown)
+    if not written:
+        return usage, ()
+    bucket, stranger = written_for(cache_ttl)
+    return msgspec.structs.replace(usage, **{bucket: written}), stranger
 
 
-def _cached(reported: _Reported, prompt: _Prompt) -> int:
-    """Tokens read from the provider's cache, by whichever name this provider has for them."""
-    return (
-        prompt.cached_tokens
-        or reported.prompt_cache_hit_tokens
-        or reported.cached_tokens
-        or reported.num_cached_tokens
-        or 0
-    )
+def _cached_elsewhere(reported: CompletionReport) -> int:
+    """Tokens read from the provider's cache, where OpenAI's followers report them."""
+    return reported.prompt_cache_hit_tokens or reported.cached_tokens or reported.num_cached_tokens or 0
 
 
 def written_for(cache_ttl: str | None) -> tuple[str, tuple[str, ...]]:

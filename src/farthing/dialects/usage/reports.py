@@ -103,6 +103,8 @@ def shares(total: int, *parts: int) -> list[int]:
     >>> shares(100, 80, 0, 50)
     [80, 0, 20, 0]
     """
+    if not any(parts):
+        return [*parts, total]
     cut = []
     for part in parts:
         taken = part if part < total else total

@@ -1,7 +1,9 @@
 """Replay: the gateway's own pipeline under the settings in force, over recorded answers, in virtual time."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from itertools import chain
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
@@ -11,11 +13,15 @@ from farthing.config import Settings, Upstream
 from farthing.errors import TrafficError
 from farthing.gateway import Source
 from farthing.ledger.report import Figures
+from farthing.ports import Journal
 from farthing.providers.recorded import RecordedUpstream
 from farthing.schema import Recorded
-from farthing.stores.price_files import current_book
+from farthing.stores.journal import FileJournal
+from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies
-from farthing.wiring import pipeline_of, policy_of, sources_of
+from farthing.stores.sqlite_ledger import SqliteLedger
+from farthing.wiring.parts import pipeline_of, policy_of, sources_of
+from farthing.wiring.serving import ledger_path
 
 ANY_MODEL = {"recorded": Upstream(kind="recorded", models=("*",))}
 """Where calls go when no upstream is configured: every model is served, and priced by its name."""
@@ -34,16 +40,35 @@ def replay_traffic(settings: Settings, traffic: Iterable[Recorded], present: int
 
     Raises TrafficError when there is nothing to replay, or it cannot be read.
     """
+    journal = TallyingJournal()
+    done = _replay(settings, traffic, present, journal)
+    return Outcome(policy_of(_with_upstreams(settings)).version, done, Figures.of(journal.tally.totals()))
+
+
+def replay_into_ledger(settings: Settings, traffic: Iterable[Recorded], present: int) -> Replayed:
+    """Replay recorded calls as `replay_traffic` does, and enter them in the ledger: a past for a demonstration.
+
+    Raises LedgerError when the ledger is in use.
+    """
+    PriceArchive(Path(settings.ledger.path) / "prices").keep(current_book(settings.prices.overrides))
+    with (
+        closing(SqliteLedger(ledger_path(settings))) as ledger,
+        closing(FileJournal(Path(settings.ledger.path) / "journal", ledger)) as journal,
+    ):
+        return _replay(settings, traffic, present, journal)
+
+
+def _replay(settings: Settings, traffic: Iterable[Recorded], present: int, journal: Journal) -> Replayed:
     records = iter(traffic)
     first = next(records, None)
     if first is None:
         raise TrafficError("The file holds no records.", hint="Name another, or see `farthing import --help`.")
-    settings = settings if settings.upstreams else replace(settings, upstreams=ANY_MODEL)
+    settings = _with_upstreams(settings)
     loop = VirtualLoop()  # type: ignore[abstract]  # what it leaves out, virtual time has no use for
     clock = VirtualClock(loop, moved_to(first.at, present))
-    journal, open_records, policy = TallyingJournal(), OpenRecords(), policy_of(settings)
+    open_records = OpenRecords()
     pipeline = pipeline_of(
-        policy,
+        policy_of(settings),
         _sources(settings, open_records),
         current_book(settings.prices.overrides),
         journal,
@@ -52,10 +77,13 @@ def replay_traffic(settings: Settings, traffic: Iterable[Recorded], present: int
         authenticated=bool(settings.keys),
     )
     try:
-        done = loop.run_until_complete(replay(chain([first], records), pipeline.handle, open_records, clock))
+        return loop.run_until_complete(replay(chain([first], records), pipeline.handle, open_records, clock))
     finally:
         loop.close()
-    return Outcome(policy.version, done, Figures.of(journal.tally.totals()))
+
+
+def _with_upstreams(settings: Settings) -> Settings:
+    return settings if settings.upstreams else replace(settings, upstreams=ANY_MODEL)
 
 
 def _sources(settings: Settings, records: OpenRecords) -> dict[str, Source]:
