@@ -179,7 +179,11 @@ def test_a_damaged_file_is_begun_anew_and_told_once(path, caplog, damage):
         path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
     else:
         with sqlite3.connect(path) as db:
-            db.execute("PRAGMA user_version = 99" if damage == "format" else "UPDATE replies SET reply = CAST(substr(reply, 1, 32) || x'c1' AS BLOB)")
+            db.execute(
+                "PRAGMA user_version = 99"
+                if damage == "format"
+                else "UPDATE replies SET reply = CAST(substr(reply, 1, 32) || x'c1' AS BLOB)"
+            )
         db.close()
     level = SqliteReplies(path, ROOM)
     for number in range(300):

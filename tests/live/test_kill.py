@@ -116,6 +116,8 @@ def test_no_answered_call_is_lost_and_none_is_entered_twice(tmp_path):
     assert [entry for entry, times in entered.items() if times > 1] == []
     assert problems == []
     verified = subprocess.run(
-        [sys.executable, "-m", "farthing.cli", "ledger", "verify", "--config", str(config)], capture_output=True, check=False
+        [sys.executable, "-m", "farthing.cli", "ledger", "verify", "--config", str(config)],
+        capture_output=True,
+        check=False,
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr

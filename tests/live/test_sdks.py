@@ -100,7 +100,11 @@ def test_openai_models(gateway_with):
 
 @pytest.mark.parametrize(
     ("model", "error"),
-    [("stub-429", openai.RateLimitError), ("stub-500", openai.InternalServerError), ("stub-error-200", openai.APIStatusError)],
+    [
+        ("stub-429", openai.RateLimitError),
+        ("stub-500", openai.InternalServerError),
+        ("stub-error-200", openai.APIStatusError),
+    ],
 )
 def test_openai_errors_are_the_sdks_own(openai_client, gateway, model, error):
     with pytest.raises(error):

@@ -52,7 +52,9 @@ def test_a_model_that_is_served_elsewhere_says_where():
 
 
 def test_a_model_may_name_its_upstream():
-    table = RouteTable([Route("*", "groq", OPENAI), Route("gpt-*", "openai", OPENAI), Route("llama-*", "other", OPENAI)])
+    table = RouteTable(
+        [Route("*", "groq", OPENAI), Route("gpt-*", "openai", OPENAI), Route("llama-*", "other", OPENAI)]
+    )
     for model, upstream, served_as in [
         ("other/llama-4", "other", "llama-4"),
         ("groq/llama-4", "groq", "llama-4"),
