@@ -84,6 +84,9 @@ FAULTS = {
     "500": (sends(answer(ERROR, "500 Internal Server Error")), 500, "rate_limit_exceeded"),
     "HTML 503 from a proxy in between": (sends(answer(b"<html>busy</html>", "503 Service Unavailable")), 502, "upstream_garbage"),
     "redirect": (sends(answer(b"", "307 Temporary Redirect", "location: http://127.0.0.1:1/\r\n")), 502, "upstream_garbage"),
+    "redirect with a body": (
+        sends(answer(ERROR, "302 Found", "location: http://169.254.169.254/\r\n")), 502, "upstream_garbage"
+    ),
     "error with status 200": (sends(answer(ERROR)), 502, "rate_limit_exceeded"),
     "not JSON": (sends(answer(b"hello")), 502, "upstream_garbage"),
     "invalid UTF-8": (sends(answer(b'{"model": "\xff\xfe"}')), 502, "upstream_garbage"),

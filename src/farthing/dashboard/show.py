@@ -64,7 +64,7 @@ def less(money: Money, places: int) -> str:
 
 
 def places(amounts: list[Money | None]) -> int:
-    """Decimal places that suit a column: cents from a dollar on, else two digits of its smallest amount, at most six."""
+    """Decimal places that suit a column: cents from a dollar on, else two digits of its smallest amount, up to six."""
     known = [abs(money.pico) for money in amounts if money is not None and money.pico]
     if not known or max(known) >= PICO_PER_USD:
         return 2

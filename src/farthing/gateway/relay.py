@@ -93,25 +93,31 @@ class Relay:
 
     def _close_plain(self, body: bytes) -> Reply:
         reading = dialects.read(self._call, self._status, body)
-        if (reading.error or self._status >= 300) and not dialects.is_object(body):
+        redirected = 300 <= self._status < 400  # never followed, and never passed on: a client might follow it
+        if redirected or ((reading.error or self._status >= 400) and not dialects.is_object(body)):
             strange = Outcome("garbage", f"it answered status {self._status} with {_glimpse(body)}")
             if self._status < 300:
                 return self._failed(strange, self._unread(strange))
             return msgspec.structs.replace(self._failed(strange, None), ending="complete")  # refused, so not billed
-        if self._status >= 300:
+        if self._status >= 400:
             return Reply(self._status, body, headers=self._headers, error=reading.error or "upstream_error")
-        usage, source = reading.usage, reading.usage_source
-        if usage is None and not reading.error and self._call.endpoint not in UNBILLED:
-            visible, hidden = dialects.answered_tokens(body)
-            usage, source = Usage(input=estimate_input(self._call), output=visible, reasoning=hidden), "estimated"
+        reply = self._read(reading, 502 if reading.error else self._status, body)
+        if reading.usage is not None or reading.error or self._call.endpoint in UNBILLED:
+            return reply
+        visible, hidden = dialects.answered_tokens(body)
+        guess = Usage(input=estimate_input(self._call), output=visible, reasoning=hidden)
+        return msgspec.structs.replace(reply, usage=guess, usage_source="estimated")
+
+    def _read(self, reading: dialects.Reading, status: int, body: bytes) -> Reply:
+        """A reply with the facts that were read of it."""
         return Reply(
-            status=502 if reading.error else self._status,
+            status=status,
             body=body,
             headers=self._headers,
             model=reading.model,
             tier=reading.tier,
-            usage=usage,
-            usage_source=source,
+            usage=reading.usage,
+            usage_source=reading.usage_source,
             finish=reading.finish,
             error=reading.error,
             unknown_usage=reading.unknown_usage,
@@ -123,20 +129,11 @@ class Relay:
             outcome = Outcome("complete")
         elif outcome.ending == "complete" and not reading.error:
             outcome = Outcome("reset", "the stream stopped before its last event")
-        reply = Reply(
-            status=200,
-            body=stream.body if outcome.ending == "complete" else b"",
+        reply = msgspec.structs.replace(
+            self._read(reading, 200, stream.body if outcome.ending == "complete" else b""),
             tail=stream.tail(),
-            headers=self._headers,
             streamed=True,
             ending=outcome.ending,
-            model=reading.model,
-            tier=reading.tier,
-            usage=reading.usage,
-            usage_source=reading.usage_source,
-            finish=reading.finish,
-            error=reading.error,
-            unknown_usage=reading.unknown_usage,
         )
         if outcome.ending == "complete" and not (reading.error and not self._begun):
             return reply
@@ -180,4 +177,6 @@ def _is_event_stream(headers: Headers) -> bool:
 
 
 def _glimpse(body: bytes) -> str:
+    if dialects.is_object(body):
+        return "a JSON object"
     return f"{len(body)} bytes that are not a JSON object" if body else "an empty body"
