@@ -24,7 +24,8 @@ class WriteBehind(Generic[Key, Value]):
         self._write = write
         self._room = room
         self._waiting: dict[Key, tuple[Value, int]] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._hurry = self._closing = False
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -32,7 +33,7 @@ class WriteBehind(Generic[Key, Value]):
 
     def put(self, key: Key, value: Value, size: int) -> None:
         """Write a value of `size` bytes soon, or drop it when there is no room."""
-        with self._changed:
+        with self._lock:
             before = self._waiting.pop(key, None)
             room = self._room + (before[1] if before else 0)
             if size > room:
