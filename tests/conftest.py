@@ -18,7 +18,7 @@ from farthing.config import Ledger, Server, Settings, Upstream
 from farthing.schema import Entry
 
 if TYPE_CHECKING:
-    from farthing.wiring import Running
+    from farthing.wiring.serving import Running
 
 
 class Answer(msgspec.Struct):
@@ -88,7 +88,7 @@ def serving(settings: Settings, environ: dict[str, str] | None = None) -> Iterat
     failed: list[BaseException] = []
     ready, stop = threading.Event(), threading.Event()
 
-    from farthing.wiring import running  # not above: tests of the core need not load the shell
+    from farthing.wiring.serving import running  # not above: tests of the core need not load the shell
 
     async def serve() -> None:
         async with running(settings, environ or {}) as gateway:

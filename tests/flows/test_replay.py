@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing import wiring
 from farthing.advisor import OpenRecords, Replayed, TallyingJournal, VirtualClock, VirtualLoop, moved_to, replay
 from farthing.advisor.replay import LOOK_AHEAD, in_time_order
 from farthing.config import ExactCache, Settings, Upstream
@@ -23,6 +22,7 @@ from farthing.schema import METERS, Exchange, Recorded, Sums, Usage
 from farthing.simulation.generator import Workload, generate
 from farthing.stores.price_files import current_book
 from farthing.stores.reply_cache import MemoryReplies
+from farthing.wiring.parts import pipeline_of, policy_of
 
 SECOND = 10**9
 WEEK = 7 * 24 * 3600 * SECOND
@@ -61,11 +61,11 @@ def driven(
 
 def through_the_gateway(traffic: Iterable[Recorded], *, cached: bool = True) -> tuple[Replayed, Sums]:
     upstreams = {"recording": Upstream(kind="recorded", models=("*",))}
-    policy = wiring.policy_of(Settings(upstreams=upstreams, cache=ExactCache(enabled=cached)))
+    policy = policy_of(Settings(upstreams=upstreams, cache=ExactCache(enabled=cached)))
     journal, records = TallyingJournal(), OpenRecords()
 
     async def run(clock: VirtualClock) -> Replayed:
-        pipeline = wiring.pipeline_of(
+        pipeline = pipeline_of(
             policy,
             {"recording": Source(RecordedUpstream("recording", records.find))},
             current_book(""),

@@ -197,11 +197,12 @@ class _Driver:
             await self._handle(exchange_of(recorded, name, self._clock.now()), None)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # whatever it is, `run` raises it
+        except BaseException as error:
             self._fail(error)
+            raise  # to `run`, which waits for every task that is still in `_open`
         finally:
             self._records.close(name)
-            del self._open[name]
+        del self._open[name]
         if self._next is None:
             self._end_if_done()
         elif self._full:

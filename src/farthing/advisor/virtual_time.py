@@ -19,24 +19,32 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class _Due(asyncio.TimerHandle):
-    """A callback that waits for its turn; without what asyncio's own handles keep for debugging, at half their cost."""
+class _Due(asyncio.Handle):
+    """A callback that waits for its turn: asyncio's handle without what it keeps for debugging, at half its cost."""
 
     __slots__ = ()
 
     def __init__(
-        self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None, when: float = 0.0
+        self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None = None
     ) -> None:
         self._callback = callback
         self._args = args
         self._context = copy_context() if context is None else context
         self._cancelled = False
-        self._when = when
-        self._repr = self._source_traceback = None  # what asyncio's `repr` of a handle looks at
+
+    def __repr__(self) -> str:
+        return f"<{'cancelled' if self._cancelled else 'due'} {self._callback!r}>"
 
     def cancel(self) -> None:
         """It stays where it is, and is passed over when its turn comes."""
         self._cancelled = True
+
+
+class _DueAt(_Due, asyncio.TimerHandle):
+    """A callback that waits for its time."""
+
+    __slots__ = ()
+    _when: float
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
@@ -51,7 +59,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.elapsed = 0
         """Nanoseconds since the loop was made."""
         self._ready: deque[_Due] = deque()
-        self._timers: list[tuple[int, int, _Due]] = []
+        self._timers: list[tuple[int, int, _DueAt]] = []
         self._asked = 0
         self._closed = False
 
@@ -69,12 +77,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_later(
         self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_at(self.elapsed / NANOSECONDS + delay, callback, *args, context=context)
+        return self._at(self.elapsed / NANOSECONDS + delay, _DueAt(callback, args, context))
 
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        due = _Due(callback, args, context, when)
+        return self._at(when, _DueAt(callback, args, context))
+
+    def _at(self, when: float, due: _DueAt) -> _DueAt:
+        due._when = when
         self._asked += 1
         heappush(self._timers, (round(when * _TICKS), self._asked, due))
         return due

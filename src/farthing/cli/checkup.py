@@ -20,7 +20,7 @@ from farthing.config.secrets import references
 from farthing.errors import ConfigError
 from farthing.stores.price_files import current_book
 from farthing.stores.segments import verify_journal
-from farthing.wiring import upstreams_of
+from farthing.wiring.parts import upstreams_of
 
 OLDEST_PYTHON = (3, 11)
 LIBRARIES = (

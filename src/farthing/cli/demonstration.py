@@ -16,7 +16,8 @@ from farthing.config import Ledger, Server, Settings, Upstream
 from farthing.pricing import Line, lines
 from farthing.schema import Entry, Sums
 from farthing.simulation.generator import Workload, generate
-from farthing.wiring import Running, replay_into_ledger, running
+from farthing.wiring.replaying import replay_into_ledger
+from farthing.wiring.serving import Running, running
 
 PAST_SECONDS = 24 * 3600
 

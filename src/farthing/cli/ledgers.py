@@ -11,7 +11,7 @@ from farthing.ports import LedgerStore
 from farthing.schema import Entry
 from farthing.stores.journal import FileJournal, lock_directory
 from farthing.stores.sqlite_ledger import SqliteLedger
-from farthing.wiring import ledger_path
+from farthing.wiring.parts import ledger_path
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from farthing.cli.traffic import AUTO, FORMATS, importer_of, records
 from farthing.importers import Reading
 from farthing.ledger.report import Figures
 from farthing.schema import Recorded
-from farthing.wiring import replay_traffic
+from farthing.wiring.replaying import replay_traffic
 
 
 class Rerun(msgspec.Struct, frozen=True):

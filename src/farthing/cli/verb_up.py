@@ -12,7 +12,8 @@ from farthing.cli.configured import configuration
 from farthing.cli.render import answer, say
 from farthing.config import Override
 from farthing.errors import ConfigError
-from farthing.wiring import Running, serve, upstreams_of
+from farthing.wiring.parts import upstreams_of
+from farthing.wiring.serving import Running, serve
 
 SIMULATED = "stub"
 """The name of the upstream that --stub adds."""

@@ -22,7 +22,7 @@ _FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 _FRAME_STARTS: Final = (b"data:", b"event:", b":")
 
 
-_CHOICES: Final = b'"choices":'
+_CHOICES: Final = b'"delta":'
 """Chunks of one stream are alike up to here. No mark, and no null usage, begins before the end of this and ends after
 it: a beginning that was looked through once needs no second look.
 """
@@ -80,8 +80,9 @@ class StreamReader:
             seen = chunk[len(head) :].replace(wire.NULL_USAGE, b"")
             if self._strips:
                 chunk = head + seen
+        find = seen.rfind  # `in` takes twice as long: it tries the mark for a number first
         for mark in self._marks:
-            if mark in seen:
+            if find(mark) >= 0:
                 chunk = self._inspected(chunk)
                 break
         else:

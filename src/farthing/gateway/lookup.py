@@ -65,8 +65,11 @@ class ReplyCache:
 class LookUp:
     """Answers from the cache, joins an identical call in flight, or lets the call through with its key."""
 
-    def __init__(self, rules: SharingRules, routes: RouteTable, cache: ReplyCache, *, authenticated: bool) -> None:
+    def __init__(
+        self, rules: SharingRules, routes: RouteTable, cache: ReplyCache, clock: Clock, *, authenticated: bool
+    ) -> None:
         self._rules = rules
+        self._clock = clock
         self._routes = routes
         self._cache = cache
         self._authenticated = authenticated
@@ -83,13 +86,17 @@ class LookUp:
                 exchange, decisions=(*exchange.decisions, HIT), reply=dialects.render(call, reply)
             )
         if flight := self._cache.flight(key):
-            reply = await asyncio.shield(flight)
-            if reply is not None:
-                return exchange.noting("exact_cache", "coalesced").answered(dialects.render(call, reply))
-            return exchange.noting(
-                "exact_cache", "miss", because="the identical call in flight gave no answer to share"
-            )
+            return await self._join(exchange, flight)
         return msgspec.structs.replace(exchange, decisions=(*exchange.decisions, MISS), cache_key=key)
+
+    async def _join(self, exchange: Exchange, flight: asyncio.Future[Reply | None]) -> Exchange:
+        """Wait for the answer of an identical call; without one worth sharing, the call goes on by itself."""
+        began = self._clock.now()
+        reply = await asyncio.shield(flight)
+        exchange = msgspec.structs.replace(exchange, waited=self._clock.now() - began)
+        if reply is not None:
+            return exchange.noting("exact_cache", "coalesced").answered(dialects.render(exchange.call, reply))
+        return exchange.noting("exact_cache", "miss", because="the identical call in flight gave no answer to share")
 
     def _key(self, exchange: Exchange) -> bytes:
         """The canonical key, remembered for bodies that are known by their digest."""

@@ -44,7 +44,7 @@ class Settlement:
 
     def _attempted(self, exchange: Exchange, now: int) -> list[Entry]:
         attempts = exchange.attempts
-        overhead = now - exchange.arrived
+        overhead = now - exchange.arrived - exchange.waited
         for attempt in attempts:
             overhead -= attempt.ended - attempt.started
         return [
@@ -70,7 +70,7 @@ class Settlement:
         if bought.amount:
             saved = (*saved, ("exact_cache", bought.amount))
         charge = Charge(0, bought.list_amount, bought.price_version, saved, bought.missing)
-        return self._entry(exchange, 0, reply, now, charge=charge, overhead=now - exchange.arrived)
+        return self._entry(exchange, 0, reply, now, charge=charge, overhead=now - exchange.arrived - exchange.waited)
 
     def _entry(  # noqa: PLR0913 (its keywords are what differs between the two kinds of entry)
         self,

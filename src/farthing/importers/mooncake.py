@@ -39,7 +39,7 @@ def read(path: Path, reading: Reading) -> Iterator[Recorded]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             hint = f"Each line has {', '.join(sorted(NAMES))}."
             raise unreadable(path, f"line {number}", f"{error}.", hint) from None
-        prompt = blake3(repr((request.input_length, request.hash_ids)).encode()).hexdigest(8)
+        prompt = blake3(msgspec.json.encode((request.input_length, request.hash_ids))).hexdigest(8)
         yield Recorded(
             at=request.timestamp * _MILLISECOND,
             model=reading.trace_model,

@@ -23,9 +23,10 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Call(msgspec.Struct, frozen=True, gc=False):
     """One request, with the fields that levers read; everything else stays in `body`, byte for byte.
 
-    `max_output` is the caller's cap in tokens; `cache_ttl` the prompt-cache time to live it asked for ("30m", "12h"),
-    needed where the reply does not say; `headers` are the caller's that may be passed on (never recorded: they can
-    carry its credentials); `digest` identifies a large body that may come again (empty: not computed); `stateful` calls read or change a conversation kept by the provider.
+    `headers` are the caller's that may be passed on (never recorded: they can carry its credentials). `max_output` is
+    the caller's cap in tokens; `cache_ttl` the prompt-cache time to live it asked for ("30m", "12h"), needed where the
+    reply does not say; `stateful` calls read or change a conversation kept by the provider; `digest` identifies a large
+    body that may come again (empty: not computed).
     """
 
     endpoint: Endpoint

@@ -30,7 +30,7 @@ class Exchange(msgspec.Struct, frozen=True):
     """Everything known about one call so far.
 
     `id` groups its entries; `arrived` is when its last byte was read (Unix ns); `cache_key` is set when this call
-    is the one whose answer others may share.
+    is the one whose answer others may share; `waited` is how long (ns) it waited for an identical call's answer.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Exchange(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
     reply: Reply | None = None
     cache_key: bytes | None = None
+    waited: int = 0
 
     def noting(self, lever: str, verdict: str, **facts: Fact) -> "Exchange":
         """The same exchange with one more decision."""

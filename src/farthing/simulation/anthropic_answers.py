@@ -23,17 +23,17 @@ def message_frames(answer: Answer) -> list[bytes]:
         "delta": {"stop_reason": _STOP_REASON[answer.finish], "stop_sequence": None},
     }
     if answer.usage:
-        begun = _usage(answer.usage, answer.tier) | {"output_tokens": min(1, answer.usage.output_tokens)}
-        opening["usage"] = begun
-        closing["usage"] = {"output_tokens": answer.usage.output_tokens}
+        begun = _usage(answer.usage, answer.tier)
+        closing["usage"] = {"output_tokens": begun["output_tokens"]}
+        opening["usage"] = begun | {"output_tokens": min(1, answer.usage.output_tokens)}
     return [
         _event({"type": "message_start", "message": opening}),
-        _event({"type": "content_block_start", "index": 0, "content_block": _empty_block(answer)}),
-        _event({"type": "ping"}),
+        _begin_block(_empty_block(answer)) if answer.tool else _BEGIN_TEXT,
+        _PING,
         *(_event({"type": "content_block_delta", "index": 0, "delta": delta}) for delta in _deltas(answer)),
-        _event({"type": "content_block_stop", "index": 0}),
+        _END_BLOCK,
         _event(closing),
-        _event({"type": "message_stop"}),
+        _END,
     ]
 
 
@@ -54,6 +54,10 @@ def error_frame(message: str, kind: str) -> bytes:
 
 def _event(value: dict[str, object]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (str(value["type"]).encode(), _encode(value))
+
+
+def _begin_block(block: dict[str, object]) -> bytes:
+    return _event({"type": "content_block_start", "index": 0, "content_block": block})
 
 
 def _message(answer: Answer) -> dict[str, object]:
@@ -103,3 +107,9 @@ def _usage(usage: Usage, tier: str) -> dict[str, object]:
         tools = {"web_search_requests": usage.web_search, "web_fetch_requests": usage.web_fetch}
         counts["server_tool_use"] = tools
     return counts
+
+
+_BEGIN_TEXT = _begin_block({"type": "text", "text": ""})
+_PING = _event({"type": "ping"})
+_END_BLOCK = _event({"type": "content_block_stop", "index": 0})
+_END = _event({"type": "message_stop"})

@@ -1,6 +1,7 @@
 """Simulated answers in OpenAI's wire formats, plain and as server-sent events."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -30,15 +31,16 @@ def chat(answer: Answer) -> bytes:
 def chat_frames(answer: Answer, include_usage: bool) -> list[bytes]:
     """A streamed chat completion; the usage frame only comes when asked for."""
     head, tail = _frame_around(_chat_envelope(answer, "chat.completion.chunk", []), include_usage)
+    finish = _CHAT_FINISH[answer.finish]
     frames = []
     for index in range(answer.choices):
-        opening: dict[str, object] = {"role": "assistant", "content": None if answer.tool else ""}
-        for delta in (opening, *_chat_deltas(answer), {}):
-            finish = None if delta else _CHAT_FINISH[answer.finish]
-            choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        frames.append(head + _opening_choice(index, answer.tool is not None) + tail)
+        for delta in _chat_deltas(answer):
+            choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
             frames.append(head + _encode(choice) + tail)
+        frames.append(head + _closing_choice(index, finish) + tail)
     if include_usage and answer.usage is not None:
-        frames.append(_data(_chat_envelope(answer, "chat.completion.chunk", []) | _chat_usage_field(answer.usage)))
+        frames.append(_usage_frame(head, tail, answer.usage))
     frames.append(DONE)
     return frames
 
@@ -60,7 +62,7 @@ def completion_frames(answer: Answer, include_usage: bool) -> list[bytes]:
         ]
         frames.append(head + _encode(_text_choice(index, "", _CHAT_FINISH[answer.finish])) + tail)
     if include_usage and answer.usage is not None:
-        frames.append(_data(_text_envelope(answer, []) | _chat_usage_field(answer.usage)))
+        frames.append(_usage_frame(head, tail, answer.usage))
     frames.append(DONE)
     return frames
 
@@ -115,6 +117,22 @@ def _frame_around(envelope: dict[str, object], quiet_usage: bool) -> tuple[bytes
     whole = _data(envelope | {"usage": None} if quiet_usage else envelope)
     head, choices, tail = whole.partition(b'"choices":[')
     return head + choices, tail
+
+
+def _usage_frame(head: bytes, tail: bytes, usage: Usage) -> bytes:
+    """The frame without a choice, whose usage is not `null`."""
+    return b"%b%b%b}\n\n" % (head, tail.removesuffix(b"null}\n\n"), _encode(completion_report(usage)))
+
+
+@lru_cache(64)
+def _opening_choice(index: int, tool: bool) -> bytes:
+    opening = {"role": "assistant", "content": None if tool else ""}
+    return _encode({"index": index, "delta": opening, "logprobs": None, "finish_reason": None})
+
+
+@lru_cache(64)
+def _closing_choice(index: int, finish: str) -> bytes:
+    return _encode({"index": index, "delta": {}, "logprobs": None, "finish_reason": finish})
 
 
 def _model(name: str, mark: str) -> dict[str, object]:

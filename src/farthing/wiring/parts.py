@@ -103,6 +103,11 @@ def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source
     )
 
 
+def ledger_path(settings: Settings) -> Path:
+    """Where the ledger's own file is."""
+    return Path(settings.ledger.path) / "ledger.sqlite"
+
+
 def keyring_of(settings: Settings, environ: Mapping[str, str]) -> Keyring:
     """The gateway keys, their secrets read from where they are kept."""
     return Keyring(
@@ -127,7 +132,7 @@ def pipeline_of(
     """The stages in their order: list models, look up, ask."""
     routes = RouteTable(policy.routes)
     cache = ReplyCache(levels, clock)
-    look_up = LookUp(policy.sharing, routes, cache, authenticated=authenticated)
+    look_up = LookUp(policy.sharing, routes, cache, clock, authenticated=authenticated)
     stages = (
         Catalogue(_models(policy, book, sources), clock.now() // 10**9),
         look_up,

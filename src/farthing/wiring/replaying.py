@@ -20,8 +20,7 @@ from farthing.stores.journal import FileJournal
 from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies
 from farthing.stores.sqlite_ledger import SqliteLedger
-from farthing.wiring.parts import pipeline_of, policy_of, sources_of
-from farthing.wiring.serving import ledger_path
+from farthing.wiring.parts import ledger_path, pipeline_of, policy_of, sources_of
 
 ANY_MODEL = {"recorded": Upstream(kind="recorded", models=("*",))}
 """Where calls go when no upstream is configured: every model is served, and priced by its name."""

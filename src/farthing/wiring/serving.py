@@ -29,7 +29,7 @@ from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies, SqliteReplies
 from farthing.stores.retention import Retention
 from farthing.stores.sqlite_ledger import SqliteLedger
-from farthing.wiring.parts import keyring_of, pipeline_of, policy_of, sources_of
+from farthing.wiring.parts import keyring_of, ledger_path, pipeline_of, policy_of, sources_of
 
 EDITIONS = 8
 """Price editions kept decoded for receipts, about 3 MB each."""
@@ -39,11 +39,6 @@ class SystemClock:
     """The machine's time."""
 
     now = staticmethod(time.time_ns)
-
-
-def ledger_path(settings: Settings) -> Path:
-    """Where the ledger's own file is."""
-    return Path(settings.ledger.path) / "ledger.sqlite"
 
 
 class Running(msgspec.Struct):
