@@ -1,5 +1,7 @@
 """Charge: usage times the price book, exact."""
 
+from itertools import compress
+
 import msgspec
 
 from farthing.pricing.book import PriceBook
@@ -55,7 +57,8 @@ def _line(meter: str, quantity: int, unit: int | None) -> Line:
 
 
 def _used(usage: Usage) -> _Used:
-    return [(place, quantity) for place, quantity in enumerate(msgspec.structs.astuple(usage)) if quantity]
+    quantities = msgspec.structs.astuple(usage)
+    return list(compress(enumerate(quantities), quantities))
 
 
 def _total(used: _Used, units: Units) -> int | None:

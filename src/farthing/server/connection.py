@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLOSING = b"connection: close\r\n"
+
 
 class Request(msgspec.Struct):
     """One request as parsed."""
@@ -44,9 +46,13 @@ class ClientStream:
 
     def begin(self, status: int, headers: Headers) -> None:
         self.begun = True
-        framing = b"connection: close\r\n\r\n" if self._raw else b"transfer-encoding: chunked\r\n\r\n"
-        head = b"%b%bx-farthing-call: %b\r\n%b" % (status_line(status), header_lines(headers), self._id, framing)
-        self._connection.write(head)
+        connection = self._connection
+        if self._raw:
+            connection.keep_alive = False  # only its end tells where such a stream ends
+        framing = b"" if self._raw else b"transfer-encoding: chunked\r\n"
+        closing = b"" if connection.keep_alive else CLOSING
+        head = b"%b%bx-farthing-call: %b\r\n%b%b\r\n"
+        connection.write(head % (status_line(status), header_lines(headers), self._id, framing, closing))
 
     def write(self, chunk: bytes) -> None:
         self._connection.write(chunk if self._raw else b"%x\r\n%b\r\n" % (len(chunk), chunk))
@@ -208,7 +214,7 @@ class Connection(asyncio.Protocol):
 
     def _dispatch(self, request: Request) -> None:
         self.busy = True
-        self._keep_alive = request.keep_alive
+        self.keep_alive = request.keep_alive
         service = self._service
         arrived = service.clock.now()
         path = request.target.partition("?")[0]
@@ -268,7 +274,7 @@ class Connection(asyncio.Protocol):
             header_lines(reply.headers),
             receipt_lines(exchange, reply),
             length,
-            b"" if self._keep_alive else b"connection: close\r\n",
+            b"" if self.keep_alive else CLOSING,
         )
 
     def _finish(self, data: bytes) -> None:
@@ -279,7 +285,7 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.transport.write(data)
-        if not self._keep_alive or self._service.stopping:
+        if not self.keep_alive or self._service.stopping:
             self.transport.close()
         elif self._queue:
             self._loop.call_soon(self._next)
@@ -313,7 +319,7 @@ class Connection(asyncio.Protocol):
         path = self._target.decode("latin-1").partition("?")[0]
         unread = self._service.exchange(Call(_nearest(path), "", b""), Caller(), self._service.clock.now())
         exchange = self._refused_entered(unread, error)
-        self._keep_alive = False
+        self.keep_alive = False
         reply = exchange.reply or Reply(error.status)
         data = self._head(exchange, reply, len(reply.body)) + reply.body
         linger = isinstance(error, TooLarge)
@@ -332,7 +338,7 @@ class Connection(asyncio.Protocol):
             )
         except Exception:  # the same edge for the control plane, whose framework has already logged nothing
             log.exception("%s %s failed unexpectedly", request.method, request.target)
-            self._keep_alive = False
+            self.keep_alive = False
             response = b"HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         self._finish(response)
 

@@ -23,6 +23,7 @@ class WriteBehind(Generic[Key, Value]):
     def __init__(self, name: str, write: Callable[[Sequence[tuple[Key, Value]]], None], room: int) -> None:
         self._write = write
         self._room = room
+        self._crowded = room * 3 // 4
         self._waiting: dict[Key, tuple[Value, int]] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -41,6 +42,9 @@ class WriteBehind(Generic[Key, Value]):
             else:
                 self._waiting[key] = value, size
                 room -= size
+            if room < self._crowded <= self._room:
+                self._hurry = True
+                self._changed.notify_all()
             self._room = room
 
     def get(self, key: Key) -> Value | None:
