@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farthing.pricing import PriceBook, charge, lines, price_at
+from farthing.pricing.charge import any_charge
 from farthing.schema import METERS, Charge, Usage
 from farthing.stores.price_files import packaged_book
 
@@ -104,6 +105,18 @@ def test_the_receipt_sums_to_the_charge(sold: Sold, usage: Usage) -> None:
 @given(solds, usages)
 def test_the_archived_edition_makes_the_same_charge(sold: Sold, usage: Usage) -> None:
     assert sold.charge(usage, AGAIN) == sold.charge(usage)
+
+
+texts = st.builds(Usage, **dict.fromkeys(["input", "cache_read", "output", "reasoning"], st.integers(0, 300_000)))
+
+
+@pytest.mark.parametrize("meter", METERS)
+@given(sold=solds, text=texts, more=st.sampled_from([0, 7]))
+@settings(max_examples=50)
+def test_the_charge_of_text_is_that_of_any_usage(meter: str, sold: Sold, text: Usage, more: int) -> None:
+    usage = added(text, Usage(**{meter: more}))
+    tariff = BOOK.tariff(sold.provider, sold.model, sold.tier)
+    assert sold.charge(usage) == any_charge(tariff, usage, sold.at, BOOK.version)
 
 
 @given(solds, usages)

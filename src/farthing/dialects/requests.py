@@ -87,7 +87,7 @@ def decode(endpoint: Endpoint, body: bytes, *, method: str, path: str, headers: 
         asked.temperature,
         limit,
         max(asked.n or 1, asked.best_of or 1),
-        bytes(asked.tools) not in _NOTHING or bytes(asked.functions) not in _NOTHING,
+        _is_given(asked.tools) or _is_given(asked.functions),
         _is_stateful(asked),
         asked.service_tier,
         None if cache is None else cache.ttl,
@@ -100,9 +100,13 @@ def _is_stateful(asked: _Request) -> bool:
         asked.store is True
         or asked.background is True
         or asked.previous_response_id is not None
-        or bytes(asked.conversation) not in _NOTHING
-        or bytes(asked.container) not in _NOTHING
+        or _is_given(asked.conversation)
+        or _is_given(asked.container)
     )
+
+
+def _is_given(member: msgspec.Raw) -> bool:
+    return member is not _ABSENT and bytes(member) not in _NOTHING
 
 
 def encode(call: Call, *, model: str | None = None, running_usage: bool = False) -> bytes:

@@ -12,6 +12,8 @@ _BREAK: Final = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
 _LINE_ENDS: Final = b"\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 DONE: Final = b"[DONE]"
+_CLOSING: Final = 4096
+"""Bytes in which the last two frames of a stream are looked for first."""
 
 
 def whole(data: bytes | bytearray, start: int = 0) -> int:
@@ -83,6 +85,10 @@ def _apart(piece: bytes) -> tuple[bytes, ...]:
 
 def closing(data: bytes) -> tuple[bytes, bytes]:
     """The last two frames of `data`, which ends in a blank line; the first is empty when there is only one."""
+    end = data[-_CLOSING:]
+    parts = end.rsplit(b"\n\n", 3)
+    if len(parts) == 4 and b"\r" not in end:
+        return parts[1] + b"\n\n", parts[2] + b"\n\n"
     if b"\r" in data:
         frames = [b"", b"", *split(data)]
         return frames[-2], frames[-1]

@@ -21,10 +21,9 @@ SAMPLE: Final = 64 * 1024
 _FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 _FRAME_STARTS: Final = (b"data:", b"event:", b":")
 
-
-_CHOICES: Final = b'"delta":'
+_CHOICES: Final = b'"choices":'
 """Chunks of one stream are alike up to here. No mark, and no null usage, begins before the end of this and ends after
-it: a beginning that was looked through once needs no second look.
+it, so a beginning that was looked through once needs no second look.
 """
 
 

@@ -14,14 +14,19 @@ Units = tuple[int | None, ...]
 _CACHE_METERS = frozenset(("cache_read", *CACHE_WRITE_METERS))
 FOREVER = 2**63 - 1
 """The last instant (Unix ns) of a term that has no end."""
+_TEXT_METERS = ("input", "cache_read", "output", "reasoning")
 
 
 class Sheet(NamedTuple):
-    """Unit prices for more than `above` input tokens; `uncached` prices provider cache tokens as plain input."""
+    """Unit prices for more than `above` input tokens; `uncached` prices provider cache tokens as plain input.
+
+    `text` has the prices of input, cache reads, output and reasoning once more, when all of them are known.
+    """
 
     above: int
     units: Units
     uncached: Units
+    text: tuple[int, int, int, int] | None = None
 
 
 class Term(NamedTuple):
@@ -114,4 +119,5 @@ def _sheet(band: Band, rules: tuple[MeterRule, ...]) -> Sheet:
     units = tuple(prices.get(meter) for meter in METERS)
     plain = prices.get("input")
     uncached = tuple(plain if meter in _CACHE_METERS else unit for meter, unit in zip(METERS, units, strict=True))
-    return Sheet(band.above, units, uncached)
+    text = tuple(prices[meter] for meter in _TEXT_METERS if meter in prices)
+    return Sheet(band.above, units, uncached, text if len(text) == 4 else None)

@@ -97,7 +97,7 @@ def completion_usage(given: Given, cache_ttl: str | None = None) -> Tally:
 def plain_usage(reported: CompletionReport) -> Usage | None:
     """The buckets of a report of text with cached and reasoning tokens inside it, which nearly every report is.
 
-    `None` for any other; where this gives buckets, they are those of `divided_usage`, for a quarter of its price.
+    `None` for any other; where this gives buckets, they are those of `divided_usage`, had for less.
     """
     cached, reasoning = 0, reported.reasoning_tokens or 0
     prompt, spoken = reported.prompt_tokens_details, reported.completion_tokens_details
