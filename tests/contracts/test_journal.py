@@ -17,7 +17,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from farthing.advisor.tallying import TallyingJournal
 from farthing.errors import LedgerError
 from farthing.ports import Journal, LedgerStore, Stored
 from farthing.schema import Entry
@@ -29,6 +28,7 @@ from farthing.stores.reply_cache import SqliteReplies
 from farthing.stores.retention import DAY, Retention
 from farthing.stores.segments import list_segments, read_journal, verify_journal
 from farthing.stores.sqlite_ledger import SqliteLedger
+from farthing.stores.tallying import TallyingJournal
 
 
 def entry(number: int, **changes) -> Entry:

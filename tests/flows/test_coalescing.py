@@ -143,3 +143,58 @@ def test_callers_with_different_credentials_share_nothing(gateway_with, upstream
     other = gateway.post("/v1/chat/completions", CHAT, {"authorization": "Bearer other"})
 
     assert [one.headers["x-farthing-cache"], other.headers["x-farthing-cache"]] == ["miss", "miss"]
+
+
+def test_when_the_first_caller_leaves_one_of_the_others_asks_for_all(gateway_with, upstream_that):
+    gate = Gate(answer("200 OK", GOOD))
+    gateway = gateway_over(gateway_with, upstream_that, gate)
+    body = json.dumps(CHAT).encode()
+    with ThreadPoolExecutor(8) as pool:
+        leaver = socket.create_connection(("127.0.0.1", gateway.port))
+        leaver.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        )
+        assert gate.asked.acquire(timeout=10)
+        others = [pool.submit(gateway.post, "/v1/chat/completions", {**CHAT, "stream": n % 2 == 0}) for n in range(6)]
+        wait_until(lambda: len(gateway.running.service.pipeline.in_flight) == 7)
+        leaver.close()
+        assert gate.asked.acquire(timeout=10), "nobody asked again"
+        wait_until(lambda: len(gateway.running.service.pipeline.in_flight) == 6)
+        gate.open.set()
+        answers = [other.result(10) for other in others]
+
+    assert not gate.asked.acquire(blocking=False)
+    assert sorted(got.headers.get("x-farthing-cache", "miss") for got in answers) == ["coalesced"] * 5 + ["miss"]
+    assert all(b"Hello." in got.body for got in answers)
+
+
+STREAMED = (
+    b'data: {"id":"c","object":"chat.completion.chunk","model":"gpt-6-luna","choices":[{"index":0,"delta":{"role":"assistant","content":"Hello."},"finish_reason":null}]}\n\n'
+    b'data: {"id":"c","object":"chat.completion.chunk","model":"gpt-6-luna","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    b'data: {"id":"c","object":"chat.completion.chunk","model":"gpt-6-luna","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12}}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+def test_a_stream_is_shared_in_the_form_that_each_asks_for(gateway_with, upstream_that):
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % len(STREAMED)
+    gate = Gate(head + STREAMED)
+    gateway = gateway_over(gateway_with, upstream_that, gate)
+    streamed = {**CHAT, "stream": True}
+    with_usage = {**streamed, "stream_options": {"include_usage": True}}
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(gateway.post, "/v1/chat/completions", streamed)
+        assert gate.asked.acquire(timeout=10)
+        others = [pool.submit(gateway.post, "/v1/chat/completions", body) for body in (streamed, with_usage, CHAT)]
+        wait_until(lambda: len(gateway.running.service.pipeline.in_flight) == 4)
+        gate.open.set()
+        same, metered, plain = (other.result(10) for other in others)
+
+    assert first.result().body == same.body
+    assert b'"usage"' not in same.body
+    assert same.headers["content-type"].startswith("text/event-stream")
+    assert metered.body.count(b'"total_tokens":12') == 1
+    assert metered.body.endswith(b"data: [DONE]\n\n")
+    assert plain.json["choices"][0]["message"]["content"] == "Hello."
+    assert plain.json["usage"]["total_tokens"] == 12
+    assert not gate.asked.acquire(blocking=False)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.advisor import OpenRecords, Replayed, TallyingJournal, VirtualClock, VirtualLoop, moved_to, replay
+from farthing.advisor import OpenRecords, Replayed, VirtualClock, VirtualLoop, moved_to, replay
 from farthing.advisor.replay import LOOK_AHEAD, in_time_order
 from farthing.config import ExactCache, Settings, Upstream
 from farthing.errors import TrafficError
@@ -22,6 +22,7 @@ from farthing.schema import METERS, Exchange, Recorded, Sums, Usage
 from farthing.simulation.generator import Workload, generate
 from farthing.stores.price_files import current_book
 from farthing.stores.reply_cache import MemoryReplies
+from farthing.stores.tallying import TallyingJournal
 from farthing.wiring.parts import pipeline_of, policy_of
 
 SECOND = 10**9

@@ -4,7 +4,7 @@ import msgspec
 from blake3 import blake3
 
 from farthing.errors import RequestError
-from farthing.schema import Call
+from farthing.schema import Call, Headers
 
 LEFT_OUT: frozenset[str] = frozenset(
     (
@@ -21,6 +21,9 @@ LEFT_OUT: frozenset[str] = frozenset(
 )
 """Top-level fields that cannot change the answer. Everything else is in the key, known to Farthing or not."""
 
+TELLING = (b"anthropic-", b"openai-")
+"""Headers that begin so (versions, betas, projects) can change the answer; others are about the client."""
+
 DIGEST_BYTES = 16
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -32,6 +35,15 @@ def body_digest(path: str, body: bytes) -> bytes:
     hasher.update(b"\0")
     hasher.update(body)
     return hasher.digest(DIGEST_BYTES)
+
+
+def told_by(headers: Headers) -> bytes:
+    """What headers say that can change the answer.
+
+    >>> told_by(((b"user-agent", b"curl"), (b"anthropic-beta", b"context-1m")))
+    b'anthropic-beta: context-1m\\x00'
+    """
+    return b"".join([b"%b: %b\0" % header for header in headers if header[0].startswith(TELLING)])
 
 
 def canonical_key(scope: str, call: Call) -> bytes:
@@ -47,4 +59,4 @@ def canonical_key(scope: str, call: Call) -> bytes:
         for name in LEFT_OUT & body.keys():
             del body[name]
     place = f"{scope}\0{call.endpoint}\0{call.path.partition('?')[2]}\0"
-    return blake3(place.encode() + _encode(body)).digest(DIGEST_BYTES)
+    return blake3(place.encode() + told_by(call.headers) + _encode(body)).digest(DIGEST_BYTES)

@@ -58,7 +58,9 @@ class Ask:
             reply,
             model=reply.model or route.served_as or None,
             provider=source.prices,
-            charge=self._charge(exchange, source, reply, route.served_as or call.model, outcome.sent, ended - started),
+            charge=self._charge(
+                exchange, source, reply, route.served_as or call.model, outcome.sent, max(ended - started, 0)
+            ),
             simulated=source.upstream.simulated,
         )
         decisions = (*exchange.decisions, Decision("route", route.upstream, {"model": route.served_as or call.model}))

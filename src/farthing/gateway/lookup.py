@@ -2,21 +2,26 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from farthing import dialects
-from farthing.caching import canonical_key, ineligible, may_keep, scope_of
+from farthing.caching import canonical_key, ineligible, may_keep, scope_of, told_by
+from farthing.errors import UpstreamGarbage
+from farthing.gateway.relay import LEFT
 from farthing.ports import Clock, Outlet, ReplyStore
 from farthing.routing import RouteTable
-from farthing.schema import Decision, Exchange, Reply, SharingRules
+from farthing.schema import Call, Decision, Exchange, Reply, Route, SharingRules
 
 KNOWN_KEYS = 16_384
 """Canonical keys remembered by scope and digest, about 300 bytes each."""
 
 HIT = Decision("exact_cache", "hit")
 MISS = Decision("exact_cache", "miss")
+
+ABANDONED = Reply(status=LEFT)
+"""What a call whose caller left tells those that wait for its answer: one of them asks instead, and the rest wait."""
 
 
 class ReplyCache:
@@ -48,14 +53,14 @@ class ReplyCache:
         return flight
 
     def land(self, key: bytes, reply: Reply | None, ttl: int) -> None:
-        """Keep the answer of a call that was in flight (`None`: it gave none worth keeping) and wake who waited."""
-        if reply is not None:
-            expires = self._clock.now() + ttl
-            for level in self._levels:
-                level.put(key, reply, expires)
+        """Wake who waited for a call that was in flight, and keep its answer (`None`: none worth keeping)."""
         flight = self._flights.pop(key, None)
         if flight is not None and not flight.done():
             flight.set_result(reply)
+        if reply is not None and reply is not ABANDONED:
+            expires = self._clock.now() + ttl
+            for level in self._levels:
+                level.put(key, reply, expires)
 
     def close(self) -> None:
         for level in self._levels:
@@ -66,47 +71,59 @@ class LookUp:
     """Answers from the cache, joins an identical call in flight, or lets the call through with its key."""
 
     def __init__(
-        self, rules: SharingRules, routes: RouteTable, cache: ReplyCache, clock: Clock, *, authenticated: bool
+        self,
+        rules: SharingRules,
+        routes: RouteTable,
+        cache: ReplyCache,
+        clock: Clock,
+        *,
+        origins: Mapping[str, str],
+        authenticated: bool,
     ) -> None:
+        """`origins` says of every upstream, by name, whose answers it gives.
+
+        What was kept of another origin, or under other rules, is not found: a cache on disk outlives a configuration.
+        """
+        kept = f"{rules.ttl} {rules.tools} {rules.truncated}"
+        self._origins = {name: f"{origin}\0{kept}" for name, origin in origins.items()}
         self._rules = rules
         self._clock = clock
         self._routes = routes
         self._cache = cache
         self._authenticated = authenticated
-        self._keys: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, bytes, bytes], bytes] = OrderedDict()
 
     async def __call__(self, exchange: Exchange, outlet: Outlet | None) -> Exchange:
         call = exchange.call
         route = self._routes.choose(call)
         if why := ineligible(self._rules, call, route_cache=route.cache):
             return exchange.noting("exact_cache", "off", because=why)
-        key = self._key(exchange)
-        if reply := self._cache.get(key):
-            return msgspec.structs.replace(
-                exchange, decisions=(*exchange.decisions, HIT), reply=dialects.render(call, reply)
-            )
-        if flight := self._cache.flight(key):
-            return await self._join(exchange, flight)
+        key = self._key(exchange, route)
+        if (kept := self._cache.get(key)) and (reply := _in_form(call, kept)):
+            return msgspec.structs.replace(exchange, decisions=(*exchange.decisions, HIT), reply=reply)
+        while flight := self._cache.flight(key):
+            exchange, shared = await self._wait(exchange, flight)
+            if shared is not ABANDONED:
+                return _joined(exchange, shared)
         return msgspec.structs.replace(exchange, decisions=(*exchange.decisions, MISS), cache_key=key)
 
-    async def _join(self, exchange: Exchange, flight: asyncio.Future[Reply | None]) -> Exchange:
-        """Wait for the answer of an identical call; without one worth sharing, the call goes on by itself."""
+    async def _wait(self, exchange: Exchange, flight: asyncio.Future[Reply | None]) -> tuple[Exchange, Reply | None]:
+        """Wait for the answer of an identical call; how long is noted, for waiting is not overhead."""
         began = self._clock.now()
         reply = await asyncio.shield(flight)
-        exchange = msgspec.structs.replace(exchange, waited=self._clock.now() - began)
-        if reply is not None:
-            return exchange.noting("exact_cache", "coalesced").answered(dialects.render(exchange.call, reply))
-        return exchange.noting("exact_cache", "miss", because="the identical call in flight gave no answer to share")
+        return msgspec.structs.replace(exchange, waited=exchange.waited + self._clock.now() - began), reply
 
-    def _key(self, exchange: Exchange) -> bytes:
+    def _key(self, exchange: Exchange, route: Route) -> bytes:
         """The canonical key, remembered for bodies that are known by their digest."""
         call = exchange.call
-        scope = scope_of(self._rules, exchange.caller, authenticated=self._authenticated)
+        sharers = scope_of(self._rules, exchange.caller, authenticated=self._authenticated)
+        scope = f"{sharers}\0{self._origins[route.upstream]}\0{route.served_as}"
         if not call.digest:
             return canonical_key(scope, call)
-        key = self._keys.get((scope, call.digest))
+        known = (scope, told_by(call.headers), call.digest)
+        key = self._keys.get(known)
         if key is None:
-            key = self._keys[scope, call.digest] = canonical_key(scope, call)
+            key = self._keys[known] = canonical_key(scope, call)
             if len(self._keys) > KNOWN_KEYS:
                 self._keys.popitem(last=False)
         return key
@@ -121,4 +138,20 @@ class LookUp:
             kept = msgspec.structs.replace(reply, headers=content_type, tail=b"")
             self._cache.land(exchange.cache_key, kept, self._rules.ttl)
         else:
-            self._cache.land(exchange.cache_key, None, self._rules.ttl)
+            left = reply is not None and reply.ending == "disconnected"
+            self._cache.land(exchange.cache_key, ABANDONED if left else None, self._rules.ttl)
+
+
+def _joined(exchange: Exchange, shared: Reply | None) -> Exchange:
+    """The exchange answered by what an identical call was told; without that, the call goes on by itself."""
+    if shared is not None and (reply := _in_form(exchange.call, shared)):
+        return exchange.noting("exact_cache", "coalesced").answered(reply)
+    return exchange.noting("exact_cache", "miss", because="the identical call in flight gave no answer to share")
+
+
+def _in_form(call: Call, kept: Reply) -> Reply | None:
+    """A kept answer in the form that a call asks for; `None` when it cannot be given so, and has to be asked for."""
+    try:
+        return dialects.render(call, kept)
+    except UpstreamGarbage:
+        return None

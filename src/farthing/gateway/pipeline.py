@@ -5,15 +5,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from farthing.errors import FarthingError
 from farthing.gateway.refusal import error_reply
-from farthing.gateway.settle import Settlement
+from farthing.gateway.relay import LEFT
+from farthing.gateway.settle import FAILED, Settlement
 from farthing.ports import Outlet
 from farthing.schema import Exchange, Reply
 
 Stage = Callable[[Exchange, Outlet | None], Awaitable[Exchange]]
 """Takes an exchange and the caller's end of a stream, and returns the exchange grown; a reply ends the loop."""
 
-LEFT = Reply(status=499, ending="disconnected", error="client_disconnected")
-FAILED = Reply(status=500, error="internal_error")
+ABORTED = Reply(status=LEFT, ending="disconnected", error="client_disconnected")
 
 
 class Pipeline:
@@ -32,6 +32,7 @@ class Pipeline:
         """
         self.in_flight[exchange.id] = exchange
         try:
+            self._settlement.admit()
             for stage in self._stages:
                 exchange = await stage(exchange, outlet)
                 if exchange.reply is not None:
@@ -39,7 +40,7 @@ class Pipeline:
         except FarthingError as error:
             exchange = self.refuse(exchange, error)
         except asyncio.CancelledError:
-            exchange = exchange.answered(LEFT)
+            exchange = exchange.answered(ABORTED)
             raise
         except BaseException:
             exchange = exchange.answered(FAILED)
@@ -48,6 +49,11 @@ class Pipeline:
             del self.in_flight[exchange.id]
             self._settlement.settle(exchange)
         return exchange
+
+    async def emptied(self) -> None:
+        """Return once no call is in flight."""
+        while self.in_flight:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
     def refuse(self, exchange: Exchange, error: FarthingError) -> Exchange:
         """The exchange answered by an error in the caller's dialect."""

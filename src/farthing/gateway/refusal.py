@@ -8,10 +8,11 @@ JSON = ((b"content-type", b"application/json"),)
 
 
 def error_reply(endpoint: str, error: FarthingError, call_id: str) -> Reply:
-    """The reply for an expected failure."""
+    """The reply for an expected failure; its tail says the same at the end of a stream that has begun."""
     return Reply(
         status=error.status,
         body=dialects.error_body(endpoint, error, call_id),
+        tail=dialects.error_frame(endpoint, error, call_id),
         headers=JSON,
         error=error.code,
     )

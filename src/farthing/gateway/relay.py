@@ -18,6 +18,9 @@ KEEP_STREAM = 4 * 1024 * 1024
 UNBILLED = frozenset(("models", "count_tokens"))
 """Endpoints that providers answer for nothing."""
 
+LEFT = 499
+"""The status under which a call is entered whose caller left before it was answered."""
+
 FAILURES: dict[str, type[UpstreamError]] = {
     "unreachable": UpstreamUnreachable,
     "timeout": UpstreamTimeout,
@@ -149,6 +152,7 @@ class Relay:
         error = self._error(outcome)
         return msgspec.structs.replace(
             error_reply(self._call.endpoint, error, self._id),
+            status=LEFT if outcome.ending == "disconnected" else error.status,
             ending=outcome.ending,
             error=_code(outcome, error),
             usage=usage,

@@ -9,6 +9,8 @@ MICROSECOND = 1_000
 UNPRICED = Charge(None, None, "")
 FREE = Charge(0, 0, "")
 UNANSWERED = Reply(status=0)
+FAILED = Reply(status=500, error="internal_error")
+"""An unexpected failure: whether anything was bought is not known, and so neither is what it cost."""
 
 Watcher = Callable[[Exchange, Sequence[Entry]], None]
 """Sees every settled exchange and its entries; must be quick, and must not raise."""
@@ -33,9 +35,14 @@ class Settlement:
         self._keep = keep
         self._watchers = tuple(watchers)
 
+    def admit(self) -> None:
+        """Raises LedgerError when an entry could not be taken, so that nothing is bought that cannot be entered."""
+        if self._journal.failure:
+            self._journal.append(())
+
     def settle(self, exchange: Exchange) -> None:
         """Enter every attempt, or the answer that needed none. Raises LedgerError when no entry can be taken."""
-        now = self._clock.now()
+        now = max(self._clock.now(), exchange.arrived)  # clocks are set back
         self._keep(exchange)
         entries = self._attempted(exchange, now) if exchange.attempts else [self._unattempted(exchange, now)]
         self._journal.append(entries)
@@ -70,6 +77,8 @@ class Settlement:
         if bought.amount:
             saved = (*saved, ("exact_cache", bought.amount))
         charge = Charge(0, bought.list_amount, bought.price_version, saved, bought.missing)
+        if reply is FAILED:
+            charge = UNPRICED
         return self._entry(exchange, 0, reply, now, charge=charge, overhead=now - exchange.arrived - exchange.waited)
 
     def _entry(  # noqa: PLR0913 (its keywords are what differs between the two kinds of entry)
@@ -116,9 +125,9 @@ class Settlement:
             error=reply.error,
             finish=reply.finish,
             stream=call.stream,
-            ttft=None if first_byte is None else (first_byte - exchange.arrived) // MICROSECOND,
+            ttft=None if first_byte is None else max(first_byte - exchange.arrived, 0) // MICROSECOND,
             latency=(now - exchange.arrived) // MICROSECOND,
-            overhead=overhead // MICROSECOND,
+            overhead=max(overhead, 0) // MICROSECOND,
             decisions=exchange.decisions,
             simulated=reply.simulated,
             superseded=superseded,

@@ -13,6 +13,9 @@ HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"te", b"trailer",
      b"transfer-encoding", b"upgrade", b"content-length", b"content-encoding")
 )  # fmt: skip
+MAX_HEAD = 64 * 1024
+"""Bytes of an answer that may come in a row and be no part of its body: headers, hints, trailers."""
+
 INFLATE_STEP = 256 * 1024
 """Compressed answers are inflated in steps of this many bytes, so that a bomb meets the reply limit, not memory."""
 
@@ -29,12 +32,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.last_byte = 0.0
         self.idle_since = 0.0
         self.paused = False
+        self.outcome = Outcome("complete")
         self._sink: Sink | None = None
         self._future: asyncio.Future[Outcome] | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._inflate: zlib._Decompress | None = None
         self._framed = False
         self._began = False
+        self._bodiless = 0
         self._parser = httptools.HttpResponseParser(self)
         self._loop = asyncio.get_running_loop()
 
@@ -45,6 +50,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = sink
         self._future = future = self._loop.create_future()
         self._began = False
+        self._bodiless = 0
         self.deadline = deadline
         self.last_byte = self._loop.time()
         if len(body) < 16384:
@@ -59,15 +65,17 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.abort()
         self._end(outcome)
 
+    def carries(self, future: asyncio.Future[Outcome]) -> bool:
+        """Whether the question whose end `future` waits for, even in vain, has not ended; else see `outcome`."""
+        return self._future is future
+
     def divert(self, future: asyncio.Future[Outcome]) -> None:
         """Go on reading for another future: the one that waited was cancelled."""
-        if self.closed:
-            future.set_result(Outcome("reset", "the connection was lost as the caller left"))
-            return
         self._future = future
         self.resume()
 
     def _end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
         future, self._future, self._sink = self._future, None, None
         if future is not None and not future.done():
             future.set_result(outcome)
@@ -99,8 +107,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
             return
         self.last_byte = self._loop.time()
+        self._bodiless += len(data)
         try:
             self._parser.feed_data(data)
+            if self._bodiless > MAX_HEAD:
+                self.fail(Outcome("garbage", f"its headers exceed {MAX_HEAD} bytes"))
+        except httptools.HttpParserUpgrade:
+            self.fail(Outcome("garbage", "it changes to a protocol that nobody asked for"))
         except httptools.HttpParserError as error:
             self.fail(Outcome("garbage", f"the answer is not HTTP: {error}"))
         except zlib.error as error:
@@ -122,6 +135,8 @@ class UpstreamConnection(asyncio.Protocol):
     # -- httptools callbacks
 
     def on_message_begin(self) -> None:
+        if self._future is None:
+            self.fail(self.outcome)  # an answer too many: whoever asked next would get it
         self._headers = []
         self._framed = False
         self._inflate = None
@@ -144,6 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._sink.begin(status, headers, self)
 
     def on_body(self, body: bytes) -> None:
+        self._bodiless = 0
         if self._sink is None:
             return
         if self._inflate is None:
@@ -156,7 +172,8 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if not self._began:
             return  # an informational answer (1xx) precedes the real one
-        keep = self._parser.should_keep_alive() and not self.closed
+        unsent = self.transport.get_write_buffer_size()  # of a question answered early: it is in the next one's way
+        keep = self._parser.should_keep_alive() and not self.closed and not unsent
         self._end(Outcome("complete"))
         if keep and not self.paused:
             self.idle_since = self._loop.time()

@@ -20,8 +20,10 @@ KNOWN_HEADERS = 1024
 SWEEP_SECONDS = 0.25
 """How often deadlines are checked: one timer for all connections instead of one per call."""
 
-REUSE_SECONDS = 15.0
-"""Idle connections older than this are closed: most servers drop theirs at 60 s or later, so reuse never races them."""
+REUSE_SECONDS = {"https": 15.0, "http": 4.0}
+"""Idle connections older than this are closed, before their server does it just as the next question is on its way:
+providers wait for a minute or longer, the servers of engines (uvicorn, Node's, llama.cpp's) for 5 s.
+"""
 
 
 class HttpSettings(msgspec.Struct, frozen=True):
@@ -51,6 +53,7 @@ class HttpUpstream:
         url = urlsplit(settings.base_url)
         self._host = url.hostname or ""
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
+        self._reuse_seconds = REUSE_SECONDS["https" if self._tls else "http"]
         self._port = url.port or (443 if self._tls else 80)
         self._prefix = url.path.rstrip("/").encode()
         self._tail = f" HTTP/1.1\r\nhost: {url.netloc.rpartition('@')[2]}\r\naccept-encoding: identity\r\n".encode()
@@ -62,7 +65,7 @@ class HttpUpstream:
         self._idle: deque[UpstreamConnection] = deque()
         self._busy: set[UpstreamConnection] = set()
         self._open = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def ask(self, question: Question, sink: Sink) -> Outcome:
@@ -72,7 +75,6 @@ class HttpUpstream:
         try:
             connection = self._reuse() or await self._connect(deadline)
         except asyncio.CancelledError:
-            self._wake()  # in case the turn to connect had just come
             return Outcome("disconnected", "the caller left before the question was sent", sent=False)
         if isinstance(connection, Outcome):
             return connection
@@ -85,12 +87,14 @@ class HttpUpstream:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 return future.result()
-            return await self._abandon(connection)
+            return await self._abandon(connection, future)
         finally:
             self._busy.discard(connection)
 
-    async def _abandon(self, connection: UpstreamConnection) -> Outcome:
+    async def _abandon(self, connection: UpstreamConnection, future: asyncio.Future[Outcome]) -> Outcome:
         """The caller left: read the rest so that the meter is known, or hang up so that the engine stops."""
+        if not connection.carries(future):
+            return connection.outcome  # it ended just then, and may be somebody else's by now
         if self._settings.on_disconnect == "drain":
             drained: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
             connection.divert(drained)
@@ -136,38 +140,52 @@ class HttpUpstream:
         loop = asyncio.get_running_loop()
         settings = self._settings
         while self._open >= settings.connections:
-            waiter = loop.create_future()
-            self._waiting.append(waiter)
             try:
-                async with asyncio.timeout_at(deadline):
-                    await waiter
+                handed = await self._turn(deadline)
             except TimeoutError:
                 return Outcome("timeout", f"no connection to {self.name} came free within {settings.deadline:g} s "
                                           f"(limit {settings.connections})", sent=False)  # fmt: skip
-            if reused := self._reuse():
-                return reused
+            if handed is not None and not handed.closed:
+                return handed
         self._open += 1
+        connection: UpstreamConnection | None = None
         try:
             async with asyncio.timeout(settings.connect_timeout):
                 _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self._returned, self._lost),
+                    lambda: UpstreamConnection(self._hand_on, self._lost),
                     self._host, self._port, ssl=self._tls,
                 )  # fmt: skip
         except TimeoutError:
-            self._release()
             return Outcome("timeout", f"{self._host}:{self._port} did not accept a connection within "
                                       f"{settings.connect_timeout:g} s", sent=False)  # fmt: skip
-        except (OSError, ssl.SSLError) as error:
-            self._release()
+        except (OSError, UnicodeError) as error:  # the latter from names that cannot be looked up
             return Outcome("unreachable", f"cannot connect to {self._host}:{self._port}: {error}", sent=False)
-        except asyncio.CancelledError:
-            self._release()
-            raise
+        finally:
+            if connection is None:
+                self._release()
         return connection
 
-    def _returned(self, connection: UpstreamConnection) -> None:
-        self._idle.append(connection)
-        self._wake()
+    async def _turn(self, deadline: float) -> UpstreamConnection | None:
+        """Wait in line for a connection, or for room to open one (`None`). Raises TimeoutError at the deadline."""
+        waiter: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await waiter
+        except (TimeoutError, asyncio.CancelledError):
+            if waiter.done() and not waiter.cancelled():
+                self._hand_on(waiter.result())  # its turn came as it gave up
+            raise
+
+    def _hand_on(self, connection: UpstreamConnection | None) -> None:
+        """Give a connection, or the room for one, to who has waited longest."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if connection is not None and not connection.closed:
+            self._idle.append(connection)
 
     def _lost(self, connection: UpstreamConnection) -> None:
         with contextlib.suppress(ValueError):
@@ -176,14 +194,7 @@ class HttpUpstream:
 
     def _release(self) -> None:
         self._open -= 1
-        self._wake()
-
-    def _wake(self) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        self._hand_on(None)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -193,7 +204,7 @@ class HttpUpstream:
                 connection.fail(Outcome("timeout", f"{self.name} took longer than {settings.deadline:g} s"))
             elif now - connection.last_byte > settings.stall_timeout and not connection.paused:
                 connection.fail(Outcome("timeout", f"{self.name} sent nothing for {settings.stall_timeout:g} s"))
-        while self._idle and now - self._idle[0].idle_since > REUSE_SECONDS:
+        while self._idle and now - self._idle[0].idle_since > self._reuse_seconds:
             self._idle.popleft().transport.close()
         rest = self._busy or self._idle
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep) if rest else None

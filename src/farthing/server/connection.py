@@ -78,13 +78,13 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
         self.busy = False
+        self.keep_alive = True
+        self.unsent = 0
         self._flow: Flow | None = None
         self._writable = True
         self.closed = False
         self.last_activity = self._loop.time()
         self._rejected: FarthingError | None = None
-        self._refused = False
-        self._drained = False
         self._last_headers: list[tuple[bytes, bytes]] = []
         self._last_intake: Intake | None = None
         self._start_request()
@@ -94,6 +94,8 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._in_head = True
         self._head_bytes = 0
+        self._length = b"0"
+        self._expects = False
         self._body: list[bytes] = []
         self._body_bytes = 0
 
@@ -104,14 +106,17 @@ class Connection(asyncio.Protocol):
         self._service.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self.last_activity = self._loop.time()
+        if self._rejected is not None:
+            return  # nobody will answer what follows
+        if not (self._in_head and self._head_bytes):  # a head that drips in is no activity
+            self.last_activity = self._loop.time()
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-            if self._in_head and self._head_bytes > self._service.max_header:
+            if self._head_bytes > self._service.max_header:
                 self._reject(self._head_too_large())
-        except httptools.HttpParserUpgrade:
-            self._reject(RequestError("This gateway does not upgrade connections."))
+        except httptools.HttpParserUpgrade as offer:
+            self._decline_upgrade(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             self._reject(RequestError(f"The request is not valid HTTP/1.1: {error}."))
 
@@ -119,7 +124,7 @@ class Connection(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
+        self.closed = self._writable = True  # what is still on its way is dropped, not held up
         self._service.connections.discard(self)
         self._queue.clear()
         if self._flow is not None:
@@ -136,6 +141,8 @@ class Connection(asyncio.Protocol):
         self._writable = True
         if self._flow is not None:
             self._flow.resume()
+        if not self.busy:
+            self._loop.call_soon(self._next)
 
     def throttle(self, flow: Flow) -> None:
         """Let `flow` follow this client's pace until the next request."""
@@ -153,12 +160,13 @@ class Connection(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer, which might pass for a header that was checked
         name = name.lower()
         if name == b"content-length":
-            if int(value) > self._service.max_body:
-                self._rejected = self._too_large(int(value))
-        elif name == b"expect" and value.lower() == b"100-continue" and self._rejected is None:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._length = value
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self._expects = True
         else:
             self._headers.append((name, value))
 
@@ -166,11 +174,14 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         limit = self._service.max_header
         if self._head_bytes > limit and sum(len(name) + len(value) for name, value in self._headers) > limit:
-            self._rejected = self._head_too_large()
-        if self._rejected is not None:
-            self._reject(self._rejected)
+            self._reject(self._head_too_large())
+        elif int(self._length) > self._service.max_body:
+            self._reject(self._too_large(int(self._length)))
+        elif self._expects and not self.busy:
+            self._go_ahead()
 
     def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0  # from here on it counts what is neither head nor body: chunk sizes and trailers
         self._body_bytes += len(body)
         if self._rejected is not None:
             return
@@ -181,11 +192,8 @@ class Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._rejected is not None:
-            self._drained = True
-            if self._refused:
-                self.transport.close()
-            return
+        if self._rejected is not None or self._parser.should_upgrade():
+            return  # one is not to be served, the body of the other is still to be read
         request = Request(
             method=self._parser.get_method().decode("ascii"),
             target=self._target.decode("latin-1"),
@@ -195,11 +203,34 @@ class Connection(asyncio.Protocol):
             http10=self._parser.get_http_version() == "1.0",
         )
         self._start_request()
-        if self.busy:
+        if self.busy or not self._writable:  # who does not take answers gets no more
             self._queue.append(request)
             self.transport.pause_reading()
         else:
             self._dispatch(request)
+
+    def _go_ahead(self) -> None:
+        """Tell a client that asked first to send its body."""
+        self._expects = False
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read a request again without its offer of another protocol, as HTTP allows; `rest` is what followed its head.
+
+        Java's HTTP client makes that offer with every first request.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._reject(RequestError("This gateway is no proxy to other hosts."))
+        if self._rejected is not None:
+            return
+        headers = [header for header in self._headers if header[0] != b"upgrade"]
+        if self._length != b"0":
+            headers.append((b"content-length", self._length))
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self._target, b"".join([b"%b: %b\r\n" % h for h in headers]))
+        self._parser = httptools.HttpRequestParser(self)
+        self._start_request()
+        self.data_received(head + rest)
 
     def _head_too_large(self) -> TooLarge:
         return TooLarge(f"The request's headers exceed {self._service.max_header} bytes.")
@@ -214,8 +245,8 @@ class Connection(asyncio.Protocol):
 
     def _dispatch(self, request: Request) -> None:
         self.busy = True
-        self.keep_alive = request.keep_alive
         service = self._service
+        self.keep_alive = request.keep_alive and not service.stopping
         arrived = service.clock.now()
         path = request.target.partition("?")[0]
         endpoint = dialects.endpoint_at(request.method, path)
@@ -233,7 +264,7 @@ class Connection(asyncio.Protocol):
             )
         except FarthingError as error:
             refused = service.exchange(Call(endpoint or _nearest(path), "", b""), caller, arrived)
-            self._answer(self._refused_entered(refused, error))
+            self._answer(self._refused_entered(refused, error), bodiless=request.method == "HEAD")
             return
         exchange = service.exchange(call, caller, arrived)
         self._task = self._loop.create_task(self._serve_call(exchange, request.http10))
@@ -258,14 +289,14 @@ class Connection(asyncio.Protocol):
             exchange = self._service.pipeline.refuse(exchange, FarthingError("The gateway failed unexpectedly."))
         self._answer(exchange, outlet)
 
-    def _answer(self, exchange: Exchange, outlet: ClientStream | None = None) -> None:
+    def _answer(self, exchange: Exchange, outlet: ClientStream | None = None, *, bodiless: bool = False) -> None:
         """Send the reply once its entry is written."""
         reply = exchange.reply or error_reply(exchange.call.endpoint, FarthingError("There is no answer."), exchange.id)
         if outlet is not None and outlet.begun:
             data = outlet.end(reply.tail)
         else:
             body = reply.body if not reply.streamed or reply.body else reply.tail
-            data = self._head(exchange, reply, len(body)) + body
+            data = self._head(exchange, reply, len(body)) + (b"" if bodiless else body)
         self._service.journal.after_commit(lambda: self._finish(data))
 
     def _head(self, exchange: Exchange, reply: Reply, length: int) -> bytes:
@@ -284,19 +315,26 @@ class Connection(asyncio.Protocol):
         self.busy = False
         if self.closed:
             return
+        self.last_activity = self._loop.time()
         self.transport.write(data)
         if not self.keep_alive or self._service.stopping:
             self.transport.close()
-        elif self._queue:
+        elif self._queue or self._rejected is not None:
             self._loop.call_soon(self._next)
+        elif self._expects and not self._in_head:
+            self._go_ahead()
 
     def _next(self) -> None:
-        """Serve a request that came while another was being served."""
-        if self._queue and not self.busy and not self.closed:
+        """Serve, or refuse, what came while another request was being served."""
+        if self.busy or self.closed or not self._writable:
+            return
+        if self._queue:
             request = self._queue.popleft()
-            if not self._queue:
+            if not self._queue and self._rejected is None:
                 self.transport.resume_reading()
             self._dispatch(request)
+        elif self._rejected is not None and self.keep_alive:
+            self._refuse(self._rejected)
 
     def _refused_entered(self, exchange: Exchange, error: FarthingError) -> Exchange:
         """The exchange refused, and entered if the ledger takes entries."""
@@ -308,28 +346,29 @@ class Connection(asyncio.Protocol):
         return exchange
 
     def _reject(self, error: FarthingError) -> None:
-        """Refuse what could not be read to its end.
+        """Refuse, in its turn, what could not be read to its end; what follows it is dropped."""
+        if self._rejected is None:
+            self._rejected = error
+            if not self.busy and not self._queue:
+                self._refuse(error)
 
-        A body that is too large is still on its way: it is read and dropped, so that the client gets to the answer.
-        """
-        first, self._rejected = self._rejected is None or self._rejected is error, error
-        if not first or self.busy:
-            self.transport.close()
-            return
+    def _refuse(self, error: FarthingError) -> None:
+        """Answer what was rejected, as the last answer of this connection."""
+        self.busy = True
+        self.keep_alive = False
         path = self._target.decode("latin-1").partition("?")[0]
         unread = self._service.exchange(Call(_nearest(path), "", b""), Caller(), self._service.clock.now())
         exchange = self._refused_entered(unread, error)
-        self.keep_alive = False
         reply = exchange.reply or Reply(error.status)
         data = self._head(exchange, reply, len(reply.body)) + reply.body
-        linger = isinstance(error, TooLarge)
-        self._service.journal.after_commit(lambda: self._part(data, linger))
+        self._service.journal.after_commit(lambda: self._part(data))
 
-    def _part(self, data: bytes, linger: bool) -> None:
-        self.write(data)
-        self._refused = True
-        if self._drained or not linger:
-            self.transport.close()
+    def _part(self, data: bytes) -> None:
+        """Send the last answer, and let the client get to it: who is still sending is not hung up on meanwhile."""
+        self.busy = False
+        if not self.closed:
+            self.transport.write(data)
+            self.transport.write_eof()
 
     async def _serve_control(self, request: Request) -> None:
         try:
@@ -350,6 +389,6 @@ def _nearest(path: str) -> Endpoint:
 
 def _unknown_endpoint(method: str, path: str) -> UnknownEndpoint:
     return UnknownEndpoint(
-        f"There is no {method} {path} on this gateway.",
+        f"There is no {method} {path[:200]} on this gateway.",
         hint=f"It serves: {', '.join(f'{verb} {where}' for verb, where in dialects.ENDPOINTS)}.",
     )

@@ -1,19 +1,24 @@
 """From request headers to a caller: who it is, what it labels its call with, and what may be passed on."""
 
 from collections import OrderedDict
+from collections.abc import Collection
+from urllib.parse import urlsplit
 
 import msgspec
 
-from farthing.errors import RequestError
+from farthing.errors import RequestError, Unauthorized
 from farthing.gateway import Keyring
 from farthing.schema import Caller, Headers
 
 CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
 STAYS = frozenset(
     (b"host", b"connection", b"keep-alive", b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"upgrade",
-     b"transfer-encoding", b"accept-encoding", b"expect", b"cookie", b"origin", b"referer", b"forwarded")
+     b"transfer-encoding", b"accept-encoding", b"expect", b"cookie", b"origin", b"referer", b"forwarded",
+     b"x-real-ip")
 )  # fmt: skip
-"""Headers about this hop, or about the caller's browser, that no provider needs."""
+"""Headers about this hop, or about the caller's browser, that no provider needs; those that `Connection` names, and
+`X-Forwarded-*`, stay as well.
+"""
 
 KNOWN_HEADERS = 1024
 MAX_TAGS = 16
@@ -30,8 +35,10 @@ class Intake(msgspec.Struct, frozen=True):
 class Intakes:
     """Reads headers, remembering what it read: clients send the same ones again and again."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, allowed_hosts: Collection[str]) -> None:
+        """`allowed_hosts` are those whose pages may call without a key; "*" lets all."""
         self._keyring = keyring
+        self._allowed_hosts = frozenset(host.strip("[]").lower() for host in allowed_hosts)
         self._known: OrderedDict[Headers, Intake] = OrderedDict()
 
     def read(self, headers: list[tuple[bytes, bytes]]) -> Intake:
@@ -39,10 +46,28 @@ class Intakes:
         key = tuple(headers)
         intake = self._known.get(key)
         if intake is None:
+            if not self._keyring.authenticates and "*" not in self._allowed_hosts:
+                self._refuse_pages_elsewhere(headers)
             intake = self._known[key] = read_headers(headers, self._keyring)
             if len(self._known) > KNOWN_HEADERS:
                 self._known.popitem(last=False)
         return intake
+
+    def _refuse_pages_elsewhere(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """A page that the gateway's owner happens to visit must not spend on its account: browsers name its origin."""
+        for name, value in headers:
+            if name == b"origin" and _host_of(value) not in self._allowed_hosts:
+                raise Unauthorized(
+                    f"A page from {value.decode('latin-1')[:200]} may not use this gateway without a key.",
+                    hint="Give the gateway [keys], or add the page's host to server.allowed_hosts.",
+                )
+
+
+def _host_of(origin: bytes) -> str:
+    try:
+        return urlsplit(origin.decode("latin-1")).hostname or ""
+    except ValueError:
+        return ""
 
 
 def read_headers(headers: list[tuple[bytes, bytes]], keyring: Keyring) -> Intake:
@@ -53,10 +78,16 @@ def read_headers(headers: list[tuple[bytes, bytes]], keyring: Keyring) -> Intake
     caller = keyring.identify(_credential(headers))
     labels: dict[str, str] = {}
     forward = []
+    hop = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
     for name, value in headers:
         if name.startswith(b"x-farthing-"):
             _label(labels, name[len(b"x-farthing-") :].decode("latin-1"), value)
-        elif name in STAYS or (name in CREDENTIALS and keyring.authenticates):
+        elif (
+            name in STAYS
+            or name in hop
+            or name.startswith(b"x-forwarded-")
+            or (name in CREDENTIALS and keyring.authenticates)
+        ):
             continue
         else:
             forward.append((name, value))
@@ -73,8 +104,9 @@ def _credential(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _label(labels: dict[str, str], name: str, value: bytes) -> None:
-    if len(value) > MAX_TAG_BYTES:
-        raise RequestError(f'The header "x-farthing-{name}" is {len(value)} bytes long; the limit is {MAX_TAG_BYTES}.')
+    if len(name) + len(value) > MAX_TAG_BYTES:
+        size = len(name) + len(value)
+        raise RequestError(f'The header "x-farthing-{name[:80]}" is {size} bytes long; the limit is {MAX_TAG_BYTES}.')
     if len(labels) >= MAX_TAGS:
         raise RequestError(f"The request carries more than {MAX_TAGS} x-farthing-* headers.")
     labels[name] = value.decode("utf-8", "replace")

@@ -6,7 +6,7 @@ import os
 
 import msgspec
 
-from farthing.gateway import Keyring, Pipeline
+from farthing.gateway import Pipeline
 from farthing.ports import Clock, Journal
 from farthing.schema import Call, Caller, Exchange
 from farthing.server.asgi import ControlPlane
@@ -33,14 +33,14 @@ class Service:
     def __init__(
         self,
         pipeline: Pipeline,
-        keyring: Keyring,
+        intakes: Intakes,
         journal: Journal,
         clock: Clock,
         control: ControlPlane,
         limits: Limits,
     ) -> None:
         self.pipeline = pipeline
-        self.intakes = Intakes(keyring)
+        self.intakes = intakes
         self.journal = journal
         self.clock = clock
         self.reader = CallReader()
@@ -57,7 +57,7 @@ class Service:
 
     def exchange(self, call: Call, caller: Caller, arrived: int) -> Exchange:
         """A new exchange, with an id that sorts by time and is never used twice."""
-        name = f"{arrived // 1000:014x}-{self._nonce}{next(self._count) & 0xFFF:03x}"
+        name = f"{arrived // 1000:014x}-{self._nonce}{next(self._count) & 0xFFFFFF:06x}"
         return Exchange(name, call, caller, arrived)
 
     async def start(self, host: str, port: int) -> int:
@@ -69,10 +69,13 @@ class Service:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        quiet = loop.time() - self._idle_timeout
+        now = loop.time()
         for connection in list(self.connections):
-            if not connection.busy and connection.last_activity < quiet:
-                connection.transport.close()
+            unsent = connection.transport.get_write_buffer_size()
+            if unsent != connection.unsent:  # it reads
+                connection.unsent, connection.last_activity = unsent, now
+            elif not connection.busy and connection.last_activity < now - self._idle_timeout:
+                connection.transport.abort()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 
     async def stop(self) -> None:
@@ -87,7 +90,11 @@ class Service:
                 connection.transport.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
-        while any(connection.busy for connection in self.connections) and loop.time() < deadline:  # noqa: ASYNC110
+        while self._in_service() and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         for connection in list(self.connections):
             connection.transport.abort()
+
+    def _in_service(self) -> bool:
+        """Whether a call is in flight, be its caller gone or not, or an answer on its way out."""
+        return bool(self.pipeline.in_flight) or any(connection.busy for connection in self.connections)

@@ -5,8 +5,11 @@ from http import HTTPStatus
 from farthing.schema import PICO_PER_USD, Exchange, Headers, Reply
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-WITHHELD = frozenset((b"set-cookie", b"alt-svc", b"strict-transport-security", b"server", b"date"))
-"""Headers of a provider's answer that are about the provider's own connection or site."""
+WITHHELD = frozenset(
+    (b"set-cookie", b"alt-svc", b"strict-transport-security", b"server", b"date",
+     b"x-farthing-call", b"x-farthing-cache", b"x-farthing-cost")
+)  # fmt: skip
+"""Headers of a provider's answer that are about its own connection or site, or that only this gateway may say."""
 
 
 def status_line(status: int) -> bytes:

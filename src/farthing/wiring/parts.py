@@ -132,13 +132,20 @@ def pipeline_of(
     """The stages in their order: list models, look up, ask."""
     routes = RouteTable(policy.routes)
     cache = ReplyCache(levels, clock)
-    look_up = LookUp(policy.sharing, routes, cache, clock, authenticated=authenticated)
+    origins = {name: _origin(source) for name, source in sources.items()}
+    look_up = LookUp(policy.sharing, routes, cache, clock, origins=origins, authenticated=authenticated)
     stages = (
         Catalogue(_models(policy, book, sources), clock.now() // 10**9),
         look_up,
         Ask(sources, routes, book, clock),
     )
     return Pipeline(stages, Settlement(journal, clock, policy.version, keep=look_up.keep, watchers=watchers))
+
+
+def _origin(source: Source) -> str:
+    """Whose answers a source gives: a provider's are not a simulation's, nor another provider's."""
+    upstream = source.upstream
+    return f"{upstream.name} {upstream.provider} {upstream.simulated}"
 
 
 def _models(policy: Policy, book: PriceBook, sources: Mapping[str, Source]) -> list[tuple[str, str]]:

@@ -8,18 +8,20 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from farthing.advisor import OpenRecords, Replayed, TallyingJournal, VirtualClock, VirtualLoop, moved_to, replay
+from farthing.advisor import OpenRecords, Replayed, VirtualClock, VirtualLoop, moved_to, replay
 from farthing.config import Settings, Upstream
 from farthing.errors import TrafficError
 from farthing.gateway import Source
 from farthing.ledger.report import Figures
 from farthing.ports import Journal
 from farthing.providers.recorded import RecordedUpstream
-from farthing.schema import Recorded
+from farthing.schema import Recorded, Sums
 from farthing.stores.journal import FileJournal
+from farthing.stores.live_totals import LiveTotals
 from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies
 from farthing.stores.sqlite_ledger import SqliteLedger
+from farthing.stores.tallying import TallyingJournal
 from farthing.wiring.parts import ledger_path, pipeline_of, policy_of, sources_of
 
 ANY_MODEL = {"recorded": Upstream(kind="recorded", models=("*",))}
@@ -41,20 +43,26 @@ def replay_traffic(settings: Settings, traffic: Iterable[Recorded], present: int
     """
     journal = TallyingJournal()
     done = _replay(settings, traffic, present, journal)
-    return Outcome(policy_of(_with_upstreams(settings)).version, done, Figures.of(journal.tally.totals()))
+    return _outcome(settings, done, journal.tally.totals())
 
 
-def replay_into_ledger(settings: Settings, traffic: Iterable[Recorded], present: int) -> Replayed:
+def replay_into_ledger(settings: Settings, traffic: Iterable[Recorded], present: int) -> Outcome:
     """Replay recorded calls as `replay_traffic` does, and enter them in the ledger: a past for a demonstration.
 
     Raises LedgerError when the ledger is in use.
     """
+    totals = LiveTotals()
     PriceArchive(Path(settings.ledger.path) / "prices").keep(current_book(settings.prices.overrides))
     with (
         closing(SqliteLedger(ledger_path(settings))) as ledger,
-        closing(FileJournal(Path(settings.ledger.path) / "journal", ledger)) as journal,
+        closing(FileJournal(Path(settings.ledger.path) / "journal", ledger, observe=totals.observe)) as journal,
     ):
-        return _replay(settings, traffic, present, journal)
+        done = _replay(settings, traffic, present, journal)
+    return _outcome(settings, done, totals.totals())
+
+
+def _outcome(settings: Settings, done: Replayed, sums: Sums) -> Outcome:
+    return Outcome(policy_of(_with_upstreams(settings)).version, done, Figures.of(sums))
 
 
 def _replay(settings: Settings, traffic: Iterable[Recorded], present: int, journal: Journal) -> Replayed:

@@ -5,7 +5,7 @@ import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from farthing.config import Settings
 from farthing.dashboard.app import create_app
 from farthing.dashboard.panel import Panel
 from farthing.errors import ConfigError, PriceError
-from farthing.gateway import Watcher
+from farthing.gateway import Pipeline, Watcher
 from farthing.ports import LedgerStore, ReplyStore
 from farthing.pricing import PriceBook
 from farthing.schema import Entry, Exchange
 from farthing.server.asgi import ControlPlane
+from farthing.server.intake import Intakes
 from farthing.server.service import Limits, Service
 from farthing.stores.bodies import Bodies, Body
 from farthing.stores.journal import FileJournal
@@ -30,6 +31,9 @@ from farthing.stores.reply_cache import MemoryReplies, SqliteReplies
 from farthing.stores.retention import Retention
 from farthing.stores.sqlite_ledger import SqliteLedger
 from farthing.wiring.parts import keyring_of, ledger_path, pipeline_of, policy_of, sources_of
+
+SETTLE_SECONDS = 5.0
+"""How long calls that a stop cut off may take to be entered."""
 
 EDITIONS = 8
 """Price editions kept decoded for receipts, about 3 MB each."""
@@ -77,17 +81,18 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         levels = _levels(settings)
         for level in levels:
             stack.callback(level.close)
-        sources = sources_of(settings, environ)
-        for source in sources.values():
-            stack.push_async_callback(source.upstream.close)
         watchers = []
         if settings.ledger.bodies:
             bodies = Bodies(path / "bodies.sqlite", Retention(settings.ledger.bodies_days, clock))
             stack.callback(bodies.close)
             watchers.append(_recorder(bodies))
+        sources = sources_of(settings, environ)
         pipeline = pipeline_of(
             policy, sources, book, journal, clock, levels, authenticated=keyring.authenticates, watchers=watchers
         )
+        stack.push_async_callback(_settled, pipeline)  # with its upstreams closed, what is left in flight ends at once
+        for source in sources.values():
+            stack.push_async_callback(source.upstream.close)
         panel = Panel(
             ledger=ledger,
             edition=lru_cache(EDITIONS)(lambda version: _edition(archive, version)),
@@ -102,11 +107,18 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         )
         address = (settings.server.host, settings.server.port)
         limits = Limits(settings.server.max_body, settings.server.max_header, settings.server.idle_timeout)
-        service = Service(pipeline, keyring, journal, clock, ControlPlane(create_app(panel), address), limits)
+        intakes = Intakes(keyring, settings.server.allowed_hosts)
+        service = Service(pipeline, intakes, journal, clock, ControlPlane(create_app(panel), address), limits)
         port = await service.start(*address)
         stack.push_async_callback(service.stop)
         _spare_the_collector()
         yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, totals)
+
+
+async def _settled(pipeline: Pipeline) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_SECONDS):
+            await pipeline.emptied()
 
 
 def _edition(archive: PriceArchive, version: str) -> PriceBook | None:

@@ -1,4 +1,4 @@
-"""A journal that keeps nothing but sums: where replay enters its calls."""
+"""TallyingJournal: a journal that keeps nothing but sums, for replays that only ask what it would come to."""
 
 from collections.abc import Callable, Sequence
 
