@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import farthing
+from farthing.cli import past
 from farthing.cli.verbs import root
 from farthing.errors import PriceError, TrafficError
 from farthing.schema import Recorded, Usage, read_recorded, write_recorded
@@ -58,12 +59,15 @@ def test_demo_sends_real_calls_and_leaves_nothing_behind():
     done = run("demo", "--calls", "300", "--port", "0", "--json", TMPDIR=str(Path.cwd()))
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert summary["schema"] == "farthing.demo/1"
-    assert (summary["calls"], summary["errors"], summary["tenants"], summary["simulated"]) == (300, 0, 3, True)
-    assert summary["list_cost"] - summary["paid"] == sum(summary["saved"].values())
-    assert summary["saved"]["exact_cache"] > 0
-    assert 0 < summary["hit_ratio"] < 1
-    assert 0 < summary["overhead_p50"] <= summary["overhead_p99"]
+    live, day = summary["live"], summary["day"]
+    assert (summary["schema"], summary["tenants"], summary["simulated"]) == ("farthing.demo/1", 3, True)
+    assert (live["calls"], live["errors"], day["errors"]) == (300, 0, 0)
+    assert day["calls"] == pytest.approx(past.CALLS, rel=0.1)
+    for figures in (live, day):
+        assert figures["list"] - figures["paid"] == figures["saved"] == sum(figures["saved_by_lever"].values())
+        assert figures["saved_by_lever"]["exact_cache"] > 0
+        assert 0 < figures["hit_ratio"] < 1
+    assert 0 < live["overhead"]["p50"] <= live["overhead"]["p99"]
     receipt = summary["receipt"]
     assert sum(line["amount"] for line in receipt["lines"]) == receipt["cost"]
     assert list(Path.cwd().iterdir()) == []
@@ -72,13 +76,22 @@ def test_demo_sends_real_calls_and_leaves_nothing_behind():
 def test_demo_in_words_says_what_the_numbers_are_and_what_to_do_next():
     done = run("demo", "--calls", "200", "--port", "0")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("SIMULATED: 200 calls of 3 tenants")
-    for said in ("list cost", "paid", "by exact_cache", "p50", "p99", "one call:", "OPENAI_BASE_URL=http://127.0.0.1:"):
+    assert done.stdout.startswith("SIMULATED: 200 HTTP calls of 3 tenants")
+    for said in (
+        "day replayed",
+        "list cost",
+        "by exact_cache",
+        "p99",
+        "one call:",
+        "OPENAI_BASE_URL=http://127.0.0.1:",
+    ):
         assert said in done.stdout
 
 
 def test_demo_sends_the_same_calls_for_the_same_seed():
-    costs = [json.loads(run("demo", "--calls", "100", "--port", "0", "--json").stdout)["list_cost"] for _ in range(2)]
+    costs = [
+        json.loads(run("demo", "--calls", "100", "--port", "0", "--json").stdout)["live"]["list"] for _ in range(2)
+    ]
     assert costs[0] == costs[1] > 0
 
 

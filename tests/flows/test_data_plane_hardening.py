@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -226,10 +226,13 @@ def test_a_head_that_drips_in_is_let_go(gateway_with, monkeypatch):
     gateway = gateway_with(server=Server(port=0, idle_timeout=0.5))
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.sendall(b"POST /v1/messages HTTP/1.1\r\n")
-        with pytest.raises(OSError):
-            for _ in range(100):
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 100:
                 client.sendall(b"a: b\r\n")
+                sent += 1
                 time.sleep(0.05)
+    assert sent < 100
 
 
 def test_many_idle_connections_cost_little_and_all_still_serve(gateway):

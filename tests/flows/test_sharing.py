@@ -28,7 +28,9 @@ def provider(upstream_that):
 
     def start(body: dict, status: str = "200 OK"):
         upstream = upstream_that(lambda client, request: client.sendall(http(status, body)))
-        upstream.settings = Upstream(provider="openrouter", base_url=f"http://127.0.0.1:{upstream.port}/v1", models=("*",))
+        upstream.settings = Upstream(
+            provider="openrouter", base_url=f"http://127.0.0.1:{upstream.port}/v1", models=("*",)
+        )
         return upstream
 
     return start

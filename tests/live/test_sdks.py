@@ -98,6 +98,13 @@ def test_openai_models(gateway_with):
     assert client.models.retrieve("gpt-6-sol").id == "gpt-6-sol"
 
 
+def test_a_stub_for_every_model_lists_some(gateway_with):
+    gateway = gateway_with(upstreams={"stub": Upstream(kind="stub", models=("*",))})
+    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="any")
+
+    assert "gpt-6-luna" in [model.id for model in client.models.list()]
+
+
 @pytest.mark.parametrize(
     ("model", "error"),
     [

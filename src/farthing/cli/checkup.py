@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from farthing.cli.figures import counted
 from farthing.cli.ledgers import journal_path
 from farthing.config import Loaded, Server, Settings, resolve_secret
 from farthing.config.secrets import references
@@ -114,7 +115,7 @@ def prices(settings: Settings, today: date) -> Iterator[Finding]:
         yield Finding("prices", "failure", error.message, error.hint)
         return
     days = (today - date.fromisoformat(book.edition.as_of)).days
-    detail = f"edition {book.version}, {days} days old"
+    detail = f"edition {book.version}, {counted(days, 'day')} old"
     if days > OLD_PRICES_DAYS:
         hint = "Prices change monthly: update Farthing, or name newer rows in prices.overrides."
         yield Finding("prices", "warning", detail, hint)

@@ -5,24 +5,26 @@ import errno
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import takewhile
 from pathlib import Path
-from time import monotonic, time_ns
+from time import monotonic
 
 import msgspec
 
 from farthing.cli.driving import drive
+from farthing.cli.listening import cannot_serve
+from farthing.cli.past import simulated_day
 from farthing.config import Ledger, Server, Settings, Upstream
+from farthing.ledger.report import Figures
 from farthing.pricing import Line, lines
-from farthing.schema import Entry, Sums
+from farthing.schema import Entry
 from farthing.simulation.generator import Workload, generate
-from farthing.wiring.replaying import replay_into_ledger
 from farthing.wiring.serving import Running, running
-
-PAST_SECONDS = 24 * 3600
 
 CONNECTIONS = 2
 """The callers share a process with the gateway: more would only measure how they wait for one another."""
+
+PORTS = 20
+"""How many ports to try, the first included, before any free one will do."""
 
 SETTLING = 10.0
 """Seconds that the ledger may take to add up the last calls."""
@@ -41,45 +43,38 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What the demonstration did. Money is in pico-dollars, durations are in microseconds."""
+    """What the demonstration did: `live` calls over HTTP in so many `seconds`, and the `day` replayed before them."""
 
     url: str
-    calls: int
-    errors: int
     seconds: float
     tenants: int
-    list_cost: int
-    paid: int
-    saved: dict[str, int]
-    hit_ratio: float | None
-    overhead_p50: float | None
-    overhead_p99: float | None
+    live: Figures
+    day: Figures
     receipt: Receipt | None
     simulated: bool = True
 
 
 @asynccontextmanager
 async def stage(directory: Path, port: int) -> AsyncIterator[Running]:
-    """A gateway over a simulated upstream, on `port` or any free one when it is taken."""
+    """A gateway over a simulated upstream, on `port` or the next that is free; raises ConfigError if it may not be."""
     async with AsyncExitStack() as stack:
-        try:
-            gateway = await stack.enter_async_context(running(_settings(directory, port), {}))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            gateway = await stack.enter_async_context(running(_settings(directory, 0), {}))
+        for candidate in (*range(port, min(port + PORTS, 65536)), 0):
+            try:
+                gateway = await stack.enter_async_context(running(_settings(directory, candidate), {}))
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise cannot_serve(f"port {candidate}", error) from error
         yield gateway
 
 
-def recall(directory: Path, calls: int, seed: int) -> int:
-    """Enter about `calls` calls of a simulated day, replayed in virtual time, so that there is a past; how many."""
-    day = generate(Workload(calls=calls, rate=calls / PAST_SECONDS), random.Random(seed))  # noqa: S311
-    past = takewhile(lambda recorded: recorded.at < PAST_SECONDS * 10**9, day)
-    return replay_into_ledger(_settings(directory, 0), past, time_ns() - (PAST_SECONDS + 60) * 10**9).calls
+def recall(directory: Path, seed: int) -> Figures:
+    """Enter a simulated day in the ledger that the gateway will serve from; what it came to."""
+    return simulated_day(_settings(directory, 0), random.Random(seed))  # noqa: S311 (equal seeds, equal days)
 
 
-async def demonstrate(gateway: Running, calls: int, seed: int, done: Callable[[int], None]) -> Summary:
-    """Send `calls` generated calls through a gateway; equal seeds send equal calls."""
+async def demonstrate(gateway: Running, day: Figures, calls: int, seed: int, done: Callable[[int], None]) -> Summary:
+    """Send `calls` generated calls through a gateway, after a `day`; equal seeds send equal calls."""
     host, _, port = gateway.url.removeprefix("http://").rpartition(":")
     traffic = list(generate(Workload(calls=calls), random.Random(seed)))  # noqa: S311 (equal seeds must send equal calls)
     started = monotonic()
@@ -87,8 +82,14 @@ async def demonstrate(gateway: Running, calls: int, seed: int, done: Callable[[i
     seconds = monotonic() - started
     gateway.journal.commit()
     await asyncio.to_thread(gateway.journal.flush, SETTLING)
-    tenants = {rollup.tenant for rollup in gateway.totals.rollups()}
-    return _summary(gateway, gateway.totals.totals(), seconds, len(tenants))
+    return Summary(
+        url=gateway.url,
+        seconds=round(seconds, 3),
+        tenants=len({rollup.tenant for rollup in gateway.totals.rollups()}),
+        live=Figures.of(gateway.totals.totals()),
+        day=day,
+        receipt=_receipt(gateway),
+    )
 
 
 def _settings(directory: Path, port: int) -> Settings:
@@ -96,23 +97,6 @@ def _settings(directory: Path, port: int) -> Settings:
         server=Server(port=port),
         ledger=Ledger(path=str(directory)),
         upstreams={"simulated": Upstream(kind="stub", models=("*",))},
-    )
-
-
-def _summary(gateway: Running, sums: Sums, seconds: float, tenants: int) -> Summary:
-    return Summary(
-        url=gateway.url,
-        calls=sums.calls,
-        errors=sums.errors,
-        seconds=round(seconds, 3),
-        tenants=tenants,
-        list_cost=sums.list_cost,
-        paid=sums.cost,
-        saved=dict(sorted(sums.saved.items(), key=lambda item: -item[1])),
-        hit_ratio=sums.hit_ratio,
-        overhead_p50=sums.overhead.quantile(0.50),
-        overhead_p99=sums.overhead.quantile(0.99),
-        receipt=_receipt(gateway),
     )
 
 

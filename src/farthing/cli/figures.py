@@ -3,16 +3,19 @@
 from farthing.schema import PICO_PER_USD, usd
 
 _CENT = PICO_PER_USD // 100
+_LEAST = PICO_PER_USD // 10**6
 
 
 def dollars(amount: int | None) -> str:
     """Pico-dollars, rounded the less the smaller they are.
 
-    >>> dollars(123_456_789_000_000), dollars(1_056_789_000_000), dollars(56_789_000), dollars(None)
-    ('$123.46', '$1.0568', '$0.000057', 'unknown')
+    >>> dollars(123_456_789_000_000), dollars(1_056_789_000_000), dollars(56_789_000), dollars(20_000), dollars(None)
+    ('$123.46', '$1.0568', '$0.000057', '<$0.000001', 'unknown')
     """
     if amount is None:
         return "unknown"
+    if 0 < amount < _LEAST:
+        return f"<{usd(_LEAST, 6)}"
     places = next((places for cents, places in ((10_000, 2), (10, 4)) if abs(amount) >= cents * _CENT), 6)
     return usd(amount, places) if amount else "$0"
 
@@ -68,11 +71,12 @@ def duration(microseconds: float | None) -> str:
     """A duration that may be unknown.
 
     >>> duration(140.2), duration(1_880.0), duration(12_500_000.0), duration(3.6e9), duration(None)
-    ('140 us', '1.88 ms', '12.5 s', '1.0 h', '-')
+    ('140 us', '1.88 ms', '12.5 s', '1.00 h', '-')
     """
     if microseconds is None:
         return "-"
-    for unit, size, places in (("h", 3.6e9, 1), ("min", 6e7, 1), ("s", 1e6, 1), ("ms", 1e3, 2)):
+    for unit, size in (("h", 3.6e9), ("min", 6e7), ("s", 1e6), ("ms", 1e3)):
         if microseconds >= size:
-            return f"{microseconds / size:.{places}f} {unit}"
+            amount = microseconds / size
+            return f"{amount:.{0 if amount >= 100 else 1 if amount >= 10 else 2}f} {unit}"
     return f"{microseconds:.0f} us"

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,39 +13,47 @@ import uvloop
 from farthing.cli.asking import Asked, verb
 from farthing.cli.demonstration import Receipt, Summary, demonstrate, recall, stage
 from farthing.cli.figures import dollars, duration, percent, share
+from farthing.cli.listening import pointers
 from farthing.cli.render import answer, progress, say, strong, table
-from farthing.cli.verb_up import pointers
+from farthing.ledger.report import Figures
 from farthing.schema import usd
-
-PAST_CALLS = 12_000
-"""How many calls the simulated day before has."""
 
 
 @click.command()
-@click.option("--calls", default=1_200, type=click.IntRange(1, 1_000_000), show_default=True, help="How many to send.")
-@click.option("--seed", default=7, show_default=True, help="Equal seeds send equal calls.")
-@click.option("--port", default=8787, type=click.IntRange(0, 65535), show_default=True, help="Where to listen.")
+@click.option(
+    "--calls", default=600, type=click.IntRange(1, 1_000_000), show_default=True, metavar="N", help="How many to send."
+)
+@click.option("--seed", default=7, show_default=True, metavar="N", help="Equal seeds send equal calls.")
+@click.option(
+    "--port",
+    default=8787,
+    type=click.IntRange(0, 65535),
+    show_default=True,
+    metavar="PORT",
+    help="Where to listen; the next that is free, if it is taken.",
+)
 @verb
 def command(asked: Asked, calls: int, seed: int, port: int) -> None:
     """Show what Farthing does, on simulated traffic: no key, no network, nothing kept.
 
-    Starts a gateway over an upstream that simulates answers, sends it real HTTP calls of several tenants, and prints
-    what they cost and what was saved. At a terminal the gateway then stays up until Ctrl-C.
+    Replays a simulated day in virtual time, starts a gateway over an upstream that simulates answers, sends it real
+    HTTP calls of several tenants, and prints what either cost and what was saved. At a terminal the gateway then stays
+    up until Ctrl-C.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves nothing behind either
     with TemporaryDirectory(prefix="farthing-demo-") as directory:
-        say(asked, "Simulating yesterday, so that there is something to look back on ...")
-        recalled = recall(Path(directory), PAST_CALLS, seed)
-        uvloop.run(_show(asked, Path(directory), calls, seed, port, recalled))
+        say(asked, "Replaying a simulated day ...")
+        day = recall(Path(directory), seed)
+        uvloop.run(_show(asked, Path(directory), day, calls, seed, port))
 
 
-async def _show(asked: Asked, directory: Path, calls: int, seed: int, port: int, recalled: int) -> None:
+async def _show(asked: Asked, directory: Path, day: Figures, calls: int, seed: int, port: int) -> None:
     async with stage(directory, port) as gateway:
         if not gateway.url.endswith(f":{port}") and port:
             say(asked, f"Port {port} is taken; the demo listens at {gateway.url} instead.")
         with progress(asked, "simulated calls", calls) as done:
-            summary = await demonstrate(gateway, calls, seed, done)
+            summary = await demonstrate(gateway, day, calls, seed, done)
         answer(asked, "farthing.demo/1", summary, _in_words)
-        say(asked, f"\nThe dashboard also shows a simulated day before: {recalled:,} calls replayed in virtual time.")
         if sys.stdout.isatty():
             say(asked, "\nThe gateway stays up, over the simulated upstream. Ctrl-C stops it.")
             await _interruption()
@@ -63,31 +71,37 @@ def _in_words(summary: Summary) -> str:
 
 
 def _words(summary: Summary) -> Iterator[str]:
-    yield strong(f"SIMULATED: {summary.calls:,} calls of {summary.tenants} tenants in {summary.seconds:.1f} s")
+    live, day = summary.live, summary.day
+    yield strong(
+        f"SIMULATED: {live.calls:,} HTTP calls of {summary.tenants} tenants in {duration(summary.seconds * 1e6)}"
+    )
+    yield f"and, before them, a day of {day.calls:,} calls replayed in virtual time"
     yield ""
-    saved = summary.list_cost - summary.paid
-    figures = [
-        ("list cost", dollars(summary.list_cost), ""),
-        ("paid", dollars(summary.paid), ""),
-        ("saved", dollars(saved), share(saved, summary.list_cost)),
-        *(
-            (f"  by {lever}", dollars(amount), share(amount, summary.list_cost))
-            for lever, amount in summary.saved.items()
-        ),
-    ]
-    yield table(("simulated", "dollars", "of list"), figures)
+    levers = dict.fromkeys((*day.saved_by_lever, *live.saved_by_lever))
+    both = zip(_came_to(live, levers), _came_to(day, levers), strict=True)
+    rows = [(name, *now, *then) for (name, *now), (_, *then) in both]
+    yield table(("", "HTTP calls", "of list", "day replayed", "of list"), rows)
     yield ""
-    yield f"cache: {percent(summary.hit_ratio)} of the calls that may share an answer were given one"
-    yield f"overhead of the gateway: p50 {duration(summary.overhead_p50)}, p99 {duration(summary.overhead_p99)}"
-    if summary.errors:
-        yield f"errors: {summary.errors:,}"
+    overhead = f"p50 {duration(live.overhead.p50)}, p99 {duration(live.overhead.p99)}"
+    yield f"overhead of the gateway, over HTTP: {overhead}"
+    yield ""
     if summary.receipt:
-        yield ""
         yield from _receipt(summary.receipt)
-    yield ""
-    yield "Point an application here (answers are simulated), then see it on the dashboard:"
+        yield ""
+    yield "Point an application here (answers are simulated); the dashboard shows both columns together:"
     yield pointers(summary.url)
     yield "For real answers: farthing up --provider openai"
+
+
+def _came_to(of: Figures, levers: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    yield "list cost", dollars(of.list), ""
+    yield "paid", dollars(of.paid), ""
+    yield "saved", dollars(of.saved), share(of.saved, of.list)
+    for lever in levers:
+        amount = of.saved_by_lever.get(lever, 0)
+        yield f"  by {lever}", dollars(amount), share(amount, of.list)
+    yield "answered from the cache", f"{of.hits:,}", percent(of.hit_ratio)
+    yield "errors", f"{of.errors:,}", ""
 
 
 def _receipt(receipt: Receipt) -> Iterator[str]:

@@ -125,7 +125,6 @@ def _in_a_line(entry: Entry) -> str:
     tokens = f"{usage.input_tokens:,} in {usage.output_tokens:,} out" if usage else "no tokens"
     who = "/".join(filter(None, (entry.tenant, entry.team, entry.feature))) or entry.key or "-"
     outcome = entry.error or (f"cache {entry.cache}" if entry.cache != "off" else "")
-    simulated = "simulated" if entry.simulated else ""
     columns = (
         shown(entry.at),
         entry.id,
@@ -135,7 +134,7 @@ def _in_a_line(entry: Entry) -> str:
         f"{tokens:>22}",
         f"{usd(entry.cost):>14}",
         f"{entry.latency / 1000:9,.1f} ms",
-        outcome,
-        simulated,
+        *([outcome] if outcome else []),
+        *(["simulated"] if entry.simulated else []),
     )
-    return "  ".join(columns).rstrip()
+    return "  ".join(columns)

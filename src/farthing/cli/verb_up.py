@@ -9,9 +9,9 @@ import uvloop
 
 from farthing.cli.asking import Asked, verb
 from farthing.cli.configured import configuration
+from farthing.cli.listening import cannot_serve, pointers
 from farthing.cli.render import answer, say
 from farthing.config import Override
-from farthing.errors import ConfigError
 from farthing.wiring.parts import upstreams_of
 from farthing.wiring.serving import Running, serve
 
@@ -44,8 +44,7 @@ def command(asked: Asked, host: str | None, port: str | None, provider: tuple[st
     try:
         uvloop.run(serve(settings, os.environ, lambda gateway: _announce(asked, gateway, upstreams)))
     except OSError as error:
-        hint = "Choose another port with --port, or `farthing doctor` to find out more."
-        raise ConfigError(f"cannot serve at {listening}: {error.strerror or error}", hint=hint) from error
+        raise cannot_serve(listening, error) from error
 
 
 def _flags(host: str | None, port: str | None, providers: tuple[str, ...], stub: bool) -> Iterator[Override]:
@@ -66,9 +65,3 @@ def _announce(asked: Asked, gateway: Running, upstreams: list[str]) -> None:
         answer(asked, "farthing.up/1", Listening(gateway.url, upstreams), str)
     say(asked, f"Farthing answers at {gateway.url} and asks {', '.join(upstreams)}. Ctrl-C stops it.")
     say(asked, pointers(gateway.url))
-
-
-def pointers(url: str) -> str:
-    """How to point an application on this machine at a gateway."""
-    url = url.replace("//0.0.0.0:", "//127.0.0.1:")
-    return f"  OPENAI_BASE_URL={url}/v1\n  ANTHROPIC_BASE_URL={url}\n  dashboard: {url}/"

@@ -19,7 +19,7 @@ class Source(msgspec.Struct, frozen=True):
 
     `prices` names the provider in the price book (empty: prices are found by the model's name alone); an owned machine
     costs `hourly` pico-dollars at `concurrency` calls at once instead. `running_usage`: it can report token counts in
-    every chunk of a stream.
+    every chunk of a stream. `models` are those it is known to have, where the price book does not say.
     """
 
     upstream: Upstream
@@ -27,6 +27,7 @@ class Source(msgspec.Struct, frozen=True):
     hourly: int | None = None
     concurrency: int = 1
     running_usage: bool = False
+    models: tuple[str, ...] = ()
 
 
 class Ask:

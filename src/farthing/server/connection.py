@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = self._writable = True  # what is still on its way is dropped, not held up
+        self.closed = True
         self._service.connections.discard(self)
         self._queue.clear()
         if self._flow is not None:

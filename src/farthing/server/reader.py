@@ -26,7 +26,7 @@ class CallReader:
         self._known: OrderedDict[bytes, Call] = OrderedDict()
 
     def read(self, endpoint: Endpoint, body: bytes, *, method: str, path: str, headers: Headers) -> Call:
-        """The call that a request makes; raises RequestError as `farthing.dialects.decode` does, and for endless names."""
+        """The call that a request makes. Raises RequestError for an endless name, and as `dialects.decode` does."""
         if len(body) <= SMALL_BODY:
             return _named(dialects.decode(endpoint, body, method=method, path=path, headers=headers))
         digest = body_digest(path, body)

@@ -52,10 +52,10 @@ class Feature(msgspec.Struct, frozen=True):
 
 
 FEATURES = (
-    Feature("answer", "acme", "support", "help-centre", "chat", "gpt-6-luna", 0.34, streamed=0.3),
-    Feature("session", "acme", "support", "live-chat", "messages", "claude-haiku-5-5", 0.16, streamed=0.6),
+    Feature("answer", "acme", "support", "help-centre", "chat", "gpt-5.4-mini", 0.34, streamed=0.3),
+    Feature("session", "acme", "support", "live-chat", "messages", "claude-sonnet-5-5", 0.16, streamed=0.6),
     Feature("search", "globex", "search", "embed-query", "embeddings", "text-embedding-3-small", 0.16),
-    Feature("triage", "globex", "mail", "sort-mail", "chat", "gpt-5.4-mini", 0.14),
+    Feature("triage", "globex", "mail", "sort-mail", "chat", "gpt-6-luna", 0.14),
     Feature("code", "initech", "tools", "code-helper", "chat", "gpt-6-sol", 0.12, streamed=0.9),
     Feature("summary", "initech", "reports", "summaries", "responses", "gpt-6-sol", 0.08),
 )

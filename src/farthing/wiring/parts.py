@@ -61,15 +61,16 @@ def _endpoints(upstream: Upstream) -> tuple[str, ...]:
 
 def sources_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, Source]:
     """An adapter for every upstream, with the terms it sells on."""
-    return {name: _source(name, upstream, environ) for name, upstream in upstreams_of(settings).items()}
+    keys = environ if settings.upstreams else {}  # where none is configured, the callers bring their own
+    return {name: _source(name, upstream, keys) for name, upstream in upstreams_of(settings).items()}
 
 
 def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source:
     hourly = int(Decimal(upstream.hourly_usd) * PICO_PER_USD) if upstream.hourly_usd else None
     if upstream.kind == "stub":
-        from farthing.providers.stub import StubUpstream
+        from farthing.providers.stub import MODELS, StubUpstream
 
-        return Source(StubUpstream(name), hourly=hourly, concurrency=upstream.concurrency)
+        return Source(StubUpstream(name), hourly=hourly, concurrency=upstream.concurrency, models=MODELS)
     if upstream.kind == "recorded":
         from farthing.providers.recorded import RecordedUpstream
 
@@ -149,12 +150,13 @@ def _origin(source: Source) -> str:
 
 
 def _models(policy: Policy, book: PriceBook, sources: Mapping[str, Source]) -> list[tuple[str, str]]:
-    """Models served by name, and for a whole provider those that the price book knows."""
+    """Models served by name, and for a whole provider those that it says it has, or the price book knows."""
     named = [(route.model, route.upstream) for route in policy.routes if "*" not in route.model]
-    priced = [
+    known = [
         (model, route.upstream)
         for route in policy.routes
-        if route.model == "*" and sources[route.upstream].prices
-        for model in book.models(sources[route.upstream].prices)
+        if route.model == "*"
+        for source in [sources[route.upstream]]
+        for model in source.models or book.models(source.prices)
     ]
-    return sorted(set(named + priced))
+    return sorted(set(named + known))

@@ -1,7 +1,8 @@
 """Replay: the gateway's own pipeline under the settings in force, over recorded answers, in virtual time."""
 
+from asyncio import CancelledError
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -83,8 +84,14 @@ def _replay(settings: Settings, traffic: Iterable[Recorded], present: int, journ
         [MemoryReplies(settings.cache.memory)] if settings.cache.memory else [],
         authenticated=bool(settings.keys),
     )
+    replaying = loop.create_task(replay(chain([first], records), pipeline.handle, open_records, clock))
     try:
-        return loop.run_until_complete(replay(chain([first], records), pipeline.handle, open_records, clock))
+        return loop.run_until_complete(replaying)
+    except KeyboardInterrupt:
+        replaying.cancel()
+        with suppress(KeyboardInterrupt, CancelledError):
+            loop.run_until_complete(replaying)  # enters what is open, as long as there is a journal to enter it in
+        raise
     finally:
         loop.close()
 
