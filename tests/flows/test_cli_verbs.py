@@ -136,6 +136,18 @@ def test_demo_at_a_terminal_stays_up_until_it_is_interrupted():
         assert process.wait(timeout=60) == 0
 
 
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_demo_that_is_interrupted_while_it_replays_says_nothing_and_leaves_nothing(name):
+    with at_a_terminal("demo", "--port", "0", TMPDIR=str(Path.cwd())) as (process, terminal):
+        read_until(terminal, "Replaying")
+        while not list(Path.cwd().glob("*/journal")):
+            assert process.poll() is None
+        process.send_signal(name)
+        assert process.wait(timeout=60) == 130
+        assert "Error" not in read_until(terminal, "nothing more")
+    assert list(Path.cwd().iterdir()) == []
+
+
 @pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_colour_shows_at_a_terminal_unless_it_is_unwanted(environment, coloured):
     with at_a_terminal("prices", "show", "openai/gpt-6-luna", **environment) as (_, terminal):

@@ -57,7 +57,10 @@ def show(asked: Asked, origin: bool) -> None:
 @command.command()
 @verb
 def check(asked: Asked) -> None:
-    """Say whether the configuration can be used, or every fault (exit 2)."""
+    """Say whether the configuration can be used.
+
+    When it cannot, prints every fault and exits 2.
+    """
     answer(asked, "farthing.config.check/1", _checked(configuration(asked)), _in_a_line)
 
 

@@ -55,14 +55,14 @@ async def _show(asked: Asked, directory: Path, day: Figures, calls: int, seed: i
             summary = await demonstrate(gateway, day, calls, seed, done)
         answer(asked, "farthing.demo/1", summary, _in_words)
         if sys.stdout.isatty():
-            say(asked, "\nThe gateway stays up, over the simulated upstream. Ctrl-C stops it.")
-            await _interruption()
+            await _interruption(asked)
 
 
-async def _interruption() -> None:
+async def _interruption(asked: Asked) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    say(asked, "\nThe gateway stays up, over the simulated upstream. Ctrl-C stops it.")
     await stop.wait()
 
 

@@ -129,12 +129,12 @@ def _in_a_line(entry: Entry) -> str:
         shown(entry.at),
         entry.id,
         f"{entry.status:3}",
-        f"{entry.served or entry.model:<24}",
+        f"{entry.served or entry.model or '-':<24}",
         f"{who:<28}",
         f"{tokens:>22}",
         f"{usd(entry.cost):>14}",
         f"{entry.latency / 1000:9,.1f} ms",
-        *([outcome] if outcome else []),
-        *(["simulated"] if entry.simulated else []),
+        outcome,
+        "simulated" if entry.simulated else "",
     )
-    return "  ".join(columns)
+    return "  ".join(filter(None, columns))

@@ -36,9 +36,9 @@ def command() -> None:
 @click.option("--all", "every", is_flag=True, help="Past and coming prices too, not only those in force.")
 @verb
 def show(asked: Asked, model: str, every: bool) -> None:
-    """Print the prices of MODEL: a name, provider/name, or either with * for any part.
+    """Print the prices of MODEL, or say what the book holds.
 
-    Without MODEL, say what the book holds. Exit 3 when no model of that name has a price.
+    MODEL is a name, provider/name, or either with * for any part. Exit 3 when no model of that name has a price.
     """
     prices = _prices(current_book(configuration(asked).settings.prices.overrides), model)
     if not every:
