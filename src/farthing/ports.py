@@ -4,12 +4,12 @@ Each protocol is implemented by one adapter per product and tested by one contra
 Methods without `async` are cheap and never block on a network.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from farthing.schema import Ending, Entry, Headers, Reply, Rollup
+from farthing.schema import Balance, Ending, Entry, GatewayKey, Headers, Hold, Reply, Resolution, Rollup, Verdict
 
 
 class Clock(Protocol):
@@ -131,19 +131,20 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
 
 class LedgerStore(Protocol):
-    """Where entries live and are asked for; fed from the journal, exactly once.
+    """Where entries live and are asked for; fed from the journals of one or many gateways, exactly once.
 
-    Every method may be called from any thread, and raises `LedgerError` when the store cannot be used.
+    A journal is known by its name; that of the only one is "". Every method may be called from any thread, and raises
+    `LedgerError` when the store cannot be used.
     """
 
-    def position(self) -> int:
-        """The number of journal records taken so far."""
+    def position(self, journal: str = "") -> int:
+        """The number of records taken so far of a journal."""
         ...
 
-    def ingest(self, records: Sequence[Stored], position: int) -> None:
+    def ingest(self, records: Sequence[Stored], position: int, journal: str = "") -> None:
         """Take records and move to `position` in one transaction, safe from a loss of power once it returns.
 
-        `position` is the journal record number after the last of `records`; those taken before are ignored.
+        `position` is the record number in `journal` after the last of `records`; those taken before are ignored.
         Raises `LedgerError` when records before the first of `records` were never taken.
         """
         ...
@@ -192,3 +193,111 @@ class ReplyStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class SharedReplies(Protocol):
+    """A level of the exact cache that several gateways share. It fails open: what cannot be read is a miss."""
+
+    async def get(self, key: bytes, now: int) -> Kept | None:
+        """The reply kept under `key`, unless it expired by `now` (Unix ns), or the store did not answer in time."""
+        ...
+
+    def put(self, key: bytes, reply: Reply, expires: int) -> None:
+        """Keep `reply` until `expires` (Unix ns); soon, and in the background."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class BudgetStore(Protocol):
+    """Where what limits count is kept: accounts and the holds on them, shared by every process that is given the store.
+
+    A store acts for one owner: a process, or its successor over the same journal. Every method raises `StoreError`
+    when the store cannot be used, or does not answer within its deadline; nothing then tells whether it acted.
+    """
+
+    async def apply(self, resolutions: Sequence[Resolution], holds: Sequence[Hold]) -> list[Verdict]:
+        """Resolve, then hold, each in order and in one atomic step; a verdict for each hold.
+
+        A hold is granted when, for each of its claims with a limit, balance + amount <= limit. Holding again under the
+        same id is granted without holding twice. At most one round trip.
+        """
+        ...
+
+    async def seed(self, account: str, spent: Mapping[int, int]) -> None:
+        """Make an account known, with what was spent already by slice; one that is known stays as it is."""
+        ...
+
+    async def balance(self, account: str, oldest: int) -> Balance:
+        """What counts in an account from the slice `oldest` on; nothing in one that is not known."""
+        ...
+
+    async def beat(self) -> None:
+        """Say that this owner lives; what an owner holds that has not said so for `LEASE_SECONDS` expires."""
+        ...
+
+    async def orphans(self) -> list[Hold]:
+        """This owner's holds, live or expired: what the process before it left when it died."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class KeyStore(Protocol):
+    """Where gateway keys are kept, shared by every process that is given the store.
+
+    Every method may be called from any thread, and raises `StoreError` when the store cannot be used.
+    """
+
+    def revision(self) -> int:
+        """A number that grows with every change: cheap to ask, several times a second."""
+        ...
+
+    def keys(self) -> list[GatewayKey]:
+        """Every key, revoked ones too, oldest first."""
+        ...
+
+    def add(self, key: GatewayKey) -> None:
+        """Keep a new key. Raises `RequestError` when its name is taken."""
+        ...
+
+    def change(self, key: GatewayKey) -> None:
+        """Put a key in the place of the one of its name. Raises `RequestError` when there is none."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Repeated(msgspec.Struct, frozen=True, gc=False):
+    """What is known of an Idempotency-Key: the digest of the request it stands for, and its reply once there is one."""
+
+    digest: bytes
+    reply: Reply | None
+
+
+class IdempotencyStore(Protocol):
+    """Which Idempotency-Keys were used, and for what; shared by every process that is given the store.
+
+    Every method raises `StoreError` when the store cannot be used, or does not answer within its deadline.
+    """
+
+    async def claim(self, key: bytes, digest: bytes, owner: str, now: int, until: int) -> Repeated | None:
+        """Take a key for a request, until it is completed or `until` (Unix ns) has passed; `None` when it is taken now.
+
+        Otherwise what is known of it: who came first has it until its reply is there.
+        """
+        ...
+
+    async def complete(self, key: bytes, owner: str, reply: Reply, until: int) -> None:
+        """Keep the reply of a claimed key until an instant (Unix ns)."""
+        ...
+
+    async def release(self, key: bytes, owner: str) -> None:
+        """Give a claimed key back: nothing was bought for it."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+LEASE_SECONDS = 20.0
+"""How long after its last sign of life an owner is taken for dead; it gives one every quarter of that."""

@@ -2,18 +2,37 @@
 
 from farthing.config.loading import Loaded, Override, load
 from farthing.config.secrets import resolve_secret
-from farthing.config.settings import ExactCache, Key, Ledger, Prices, Route, Server, Settings, Upstream
+from farthing.config.settings import (
+    Budget,
+    ExactCache,
+    Fallback,
+    Key,
+    KeyStore,
+    Ledger,
+    Prices,
+    RateLimit,
+    Route,
+    Server,
+    Settings,
+    Shared,
+    Upstream,
+)
 
 __all__ = [
+    "Budget",
     "ExactCache",
+    "Fallback",
     "Key",
+    "KeyStore",
     "Ledger",
     "Loaded",
     "Override",
     "Prices",
+    "RateLimit",
     "Route",
     "Server",
     "Settings",
+    "Shared",
     "Upstream",
     "load",
     "resolve_secret",

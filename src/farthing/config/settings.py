@@ -10,6 +10,16 @@ Days = Annotated[int, Meta(ge=1, description="a whole number of days from 1")]
 Bytes = Annotated[int, Meta(ge=1, description="a whole number of bytes from 1")]
 Room = Annotated[int, Meta(ge=0, description="a whole number of bytes (0 for none)")]
 Seconds = Annotated[float, Meta(gt=0, le=1e9, description="a positive number of seconds")]
+Whole = Annotated[int, Meta(ge=0, description="a whole number (0 for no limit)")]
+Share = Annotated[float, Meta(gt=0, le=10, description="a share of the limit, such as 0.8")]
+Delay = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds (0 for never)")]
+Subject = Annotated[
+    str,
+    Meta(
+        pattern=r"^(total|tenant|team|key|model|feature|tag:[a-z0-9][a-z0-9_-]*)$",
+        description='"total", "tenant", "team", "key", "model", "feature", or a tag such as "tag:customer"',
+    ),
+]
 Temperature = Annotated[float, Meta(ge=0, le=2, description="a number from 0 to 2")]
 Dollars = Annotated[
     str, Meta(pattern=r"^([0-9]{1,9}(\.[0-9]{1,12})?)?$", description='dollars as text, such as "2.49"')
@@ -26,8 +36,11 @@ Secret = Annotated[str, SECRET]
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the gateway listens, and what it refuses. Sizes in bytes, times in seconds.
 
-    A `host` beyond this machine needs at least one `[keys.NAME]`. `allowed_hosts` are the Host headers answered
-    (a page elsewhere could otherwise reach a local gateway through DNS); `idle_timeout` closes silent connections.
+    A `host` beyond this machine needs gateway keys and an `admin_token` (a reference, "env:NAME" or "file:/path"): who
+    brings it as a bearer token sees the pages, their JSON and the metrics; without one, only this machine does.
+    `allowed_hosts` are the Host headers answered (a page elsewhere could otherwise reach a local gateway through DNS);
+    `idle_timeout` closes silent connections. `workers` is the number of processes that serve, one per core at most.
+    `max_in_flight` calls are served at once by each; more are refused with 503 and a time to come back.
     """
 
     host: str = "127.0.0.1"
@@ -36,6 +49,9 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
     max_header: Bytes = 32 * 1024
     idle_timeout: Seconds = 75.0
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    admin_token: Secret = ""
+    workers: Count = 1
+    max_in_flight: Count = 1024
 
 
 class Ledger(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +94,10 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     `kind` is the adapter; `provider` names a row of the provider table, which fills what is left out here;
     `api_key` is a reference ("env:NAME" or "file:/path"), never the secret itself; empty, the provider's usual variable
     is used where it is set, and else the caller's own key is passed on.
-    `models` are the names it serves, `*` matching anything; `on_disconnect` says what to do when the caller leaves.
+    `models` are the names it serves, `*` matching anything; `max_output` bounds, in tokens, what an answer can come to
+    whose caller set no cap. When the caller leaves, `on_disconnect` says to hang up (`abort`), to read the rest for its
+    meter (`drain`, for `drain_seconds` at most and only where the rest costs `drain_usd` at most), or to ask for the
+    stored response afterwards (`retrieve`, where the API has it, and else as `drain`).
     `connections` bounds those open at once; `stall_timeout` is the longest silence, `deadline` the longest answer.
     `hourly_usd` prices an owned machine by the hour at `concurrency` calls at once, instead of by the token.
     `recording` is the traffic file that a `recorded` upstream answers from.
@@ -89,7 +108,10 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     base_url: str = ""
     api_key: Secret = ""
     models: tuple[str, ...] = ()
-    on_disconnect: Literal["abort", "drain", ""] = ""
+    max_output: Count = 131_072
+    on_disconnect: Literal["abort", "drain", "retrieve", ""] = ""
+    drain_seconds: Seconds = 30.0
+    drain_usd: Dollars = "1"
     connections: Count = 256
     connect_timeout: Seconds = 10.0
     stall_timeout: Seconds = 60.0
@@ -100,20 +122,107 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True):
-    """Send calls whose model matches `model` to `upstream`, optionally under another name, with or without cache."""
+    """Send calls whose model matches `model` to `upstream`, optionally under another name, with or without cache.
+
+    Several routes for one model share its calls by `weight`; those of a higher `rank` are asked when the others fail.
+    """
 
     model: str
     upstream: str
     served_as: str = ""
     cache: bool | None = None
+    rank: Count = 1
+    weight: Count = 1
+
+
+class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
+    """How hard to try for an answer. Times in seconds.
+
+    At most `attempts` in all within `deadline`, with random waits that double from `backoff` to `longest_backoff`, and
+    none once those before have cost `max_usd` (empty: no bound). An upstream rests after `failures` in a row, for
+    `rest` at first and `longest_rest` at the longest. `hedge_after` asks a second upstream when the first has not begun
+    to answer by then; both may charge.
+    """
+
+    attempts: Count = 3
+    backoff: Seconds = 0.25
+    longest_backoff: Seconds = 8.0
+    deadline: Seconds = 120.0
+    max_usd: Dollars = ""
+    failures: Count = 5
+    rest: Seconds = 5.0
+    longest_rest: Seconds = 60.0
+    hedge_after: Delay = 0.0
 
 
 class Key(Struct, frozen=True, forbid_unknown_fields=True):
-    """A gateway key: whom its calls are billed to. `secret` is a reference ("env:NAME" or "file:/path")."""
+    """A gateway key: whom its calls are billed to. `secret` is a reference ("env:NAME" or "file:/path").
+
+    `models` and `endpoints` are what it may ask for, `*` matching anything. `farthing key new` makes keys without a
+    place in this file.
+    """
 
     secret: Secret
     tenant: str = ""
     team: str = ""
+    models: tuple[str, ...] = ("*",)
+    endpoints: tuple[str, ...] = ("*",)
+
+
+class KeyStore(Struct, frozen=True, forbid_unknown_fields=True):
+    """How keys made by `farthing key new` are kept: as HMAC-SHA256 under `pepper`, a reference to a secret.
+
+    Empty, the pepper is made once and kept in the directory of the ledger; gateways that share keys need the same one.
+    """
+
+    pepper: Secret = ""
+
+
+class Budget(Struct, frozen=True, forbid_unknown_fields=True):
+    """The most that may be spent in a period, in all or by each key, team, tenant, model, feature or value of a tag.
+
+    `per` says what has an account of its own, `of` limits only that one of them. A `calendar` period begins at midnight
+    in `time_zone`, weeks on Monday; a `rolling` one is the last so many days or hours. A `hard` budget is never
+    overspent: a call whose worst case does not fit is refused with 402, unless `clamp` lowers its cap on output to what
+    is left, or `downgrade` names a cheaper model to ask instead. A `soft` one only warns, at each share in `warn_at`.
+    """
+
+    usd: Dollars
+    per: Subject = "total"
+    of: str = ""
+    period: Literal["minute", "hour", "day", "week", "month", "lifetime"] = "month"
+    window: Literal["calendar", "rolling"] = "calendar"
+    time_zone: str = "UTC"
+    mode: Literal["hard", "soft"] = "hard"
+    warn_at: tuple[Share, ...] = (0.5, 0.8, 1.0)
+    clamp: bool = False
+    downgrade: dict[str, str] = {}
+
+
+class RateLimit(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much may be asked of upstreams in a minute, and at once; `per` and `of` as with budgets.
+
+    Retries count; answers from the cache do not.
+    """
+
+    per: Subject = "key"
+    of: str = ""
+    calls_per_minute: Whole = 0
+    tokens_per_minute: Whole = 0
+    concurrent: Whole = 0
+
+
+class Shared(Struct, frozen=True, forbid_unknown_fields=True):
+    """Stores that many gateways share; both are references to an address ("env:REDIS_URL", "file:/path").
+
+    `postgres` keeps the ledger and the keys, and what budgets and limits count where there is no `redis`; `redis` (or
+    Valkey) keeps what they count, and a level of the exact cache. A store that does not answer within `deadline`
+    seconds is taken for down.
+    """
+
+    postgres: Secret = ""
+    redis: Secret = ""
+    deadline: Seconds = 0.5
 
 
 class Prices(Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,4 +240,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     prices: Prices = Prices()
     upstreams: dict[str, Upstream] = {}
     routes: tuple[Route, ...] = ()
+    fallback: Fallback = Fallback()
     keys: dict[str, Key] = {}
+    key_store: KeyStore = KeyStore()
+    budgets: dict[str, Budget] = {}
+    limits: dict[str, RateLimit] = {}
+    shared: Shared = Shared()

@@ -3,8 +3,10 @@
 from farthing.schema.call import Call, Caller, Dialect, Endpoint, dialect_of
 from farthing.schema.entry import CacheState, Entry
 from farthing.schema.exchange import Attempt, Decision, Exchange, Fact
+from farthing.schema.key import GatewayKey
+from farthing.schema.limit import Balance, Claim, Hold, Limit, LimitMeter, Period, Resolution, Verdict
 from farthing.schema.money import PICO_PER_USD, Charge, usd
-from farthing.schema.policy import Policy, Route, SharingRules
+from farthing.schema.policy import Fallback, Policy, Route, SharingRules
 from farthing.schema.reply import Ending, Reply
 from farthing.schema.rollup import DIMENSIONS, HOUR, Cell, Histogram, Rollup, Sums
 from farthing.schema.traffic import OFFSETS_END, Recorded, read_recorded, write_recorded
@@ -20,11 +22,13 @@ __all__ = [
     "OFFSETS_END",
     "PICO_PER_USD",
     "Attempt",
+    "Balance",
     "CacheState",
     "Call",
     "Caller",
     "Cell",
     "Charge",
+    "Claim",
     "Decision",
     "Dialect",
     "Ending",
@@ -32,17 +36,25 @@ __all__ = [
     "Entry",
     "Exchange",
     "Fact",
+    "Fallback",
+    "GatewayKey",
     "Headers",
     "Histogram",
+    "Hold",
+    "Limit",
+    "LimitMeter",
+    "Period",
     "Policy",
     "Recorded",
     "Reply",
+    "Resolution",
     "Rollup",
     "Route",
     "SharingRules",
     "Sums",
     "Usage",
     "UsageSource",
+    "Verdict",
     "dialect_of",
     "read_recorded",
     "usd",

@@ -26,7 +26,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     `headers` are the caller's that may be passed on (never recorded: they can carry its credentials). `max_output` is
     the caller's cap in tokens; `cache_ttl` the prompt-cache time to live it asked for ("30m", "12h"), needed where the
     reply does not say; `stateful` calls read or change a conversation kept by the provider; `digest` identifies a large
-    body that may come again (empty: not computed).
+    body that may come again (empty: not computed); `idempotency_key` is the caller's own name for this request.
     """
 
     endpoint: Endpoint
@@ -45,6 +45,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     tier: str | None = None
     cache_ttl: str | None = None
     digest: bytes = b""
+    idempotency_key: bytes = b""
 
 
 def dialect_of(endpoint: str) -> Dialect:

@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from farthing.schema.limit import Limit
+
 
 class SharingRules(msgspec.Struct, frozen=True):
     """Which answers may be given again to an identical call.
@@ -24,7 +26,9 @@ class SharingRules(msgspec.Struct, frozen=True):
 class Route(msgspec.Struct, frozen=True):
     """Where calls go whose model matches `model` ("*" matches anything).
 
-    `served_as` renames the model on the way; `cache` overrides `SharingRules.enabled` for this route.
+    `served_as` renames the model on the way; `cache` overrides `SharingRules.enabled` for this route. Of several routes
+    for one model, those of the lowest `rank` are asked first and share the calls by `weight`; the next rank is asked
+    when they fail. `max_output` bounds, in tokens, what an answer without a cap of its caller's can come to.
     """
 
     model: str
@@ -32,6 +36,29 @@ class Route(msgspec.Struct, frozen=True):
     endpoints: tuple[str, ...]
     served_as: str = ""
     cache: bool | None = None
+    rank: int = 1
+    weight: int = 1
+    max_output: int = 131_072
+
+
+class Fallback(msgspec.Struct, frozen=True):
+    """How hard to try for an answer. Durations in nanoseconds, money in pico-dollars.
+
+    At most `attempts` in all, within `deadline` of the call's arrival, with random waits that double from `backoff` to
+    `longest_backoff`; no further attempt once those before have cost `max_cost` (`None`: no bound). An upstream rests
+    after `failures` in a row, first for `rest`, then twice as long each time, up to `longest_rest`. `hedge_after` asks
+    a second upstream when the first has not begun to answer by then (0: never).
+    """
+
+    attempts: int = 3
+    backoff: int = 250_000_000
+    longest_backoff: int = 8 * 10**9
+    deadline: int = 120 * 10**9
+    max_cost: int | None = None
+    failures: int = 5
+    rest: int = 5 * 10**9
+    longest_rest: int = 60 * 10**9
+    hedge_after: int = 0
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -39,6 +66,8 @@ class Policy(msgspec.Struct, frozen=True):
 
     sharing: SharingRules
     routes: tuple[Route, ...]
+    limits: tuple[Limit, ...] = ()
+    fallback: Fallback = Fallback()
 
     @property
     def version(self) -> str:

@@ -1,0 +1,1 @@
+"""What limits count: periods, accounts, holds and their worst case. Values in, verdicts out."""
