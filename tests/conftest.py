@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from farthing.config import Ledger, Server, Settings, Upstream
+from farthing.config import Fallback, Ledger, Server, Settings, Upstream
 from farthing.schema import Entry
 
 if TYPE_CHECKING:
@@ -78,6 +79,16 @@ class Gateway:
         assert self.running.journal.flush(10)
         return list(self.running.ledger.entries())
 
+    def accounts(self) -> list:
+        """How every limit stands, once all that was answered is settled."""
+        self.entries()
+        deadline = time.monotonic() + 5
+        while True:
+            asked = asyncio.run_coroutine_threadsafe(self.running.holds.refreshed(), self.loop)
+            found = asked.result(5)
+            if not any(account.balance.held for account in found) or time.monotonic() > deadline:
+                return found
+
     def call(self, function: Callable[[], object]) -> None:
         self.loop.call_soon_threadsafe(function)
 
@@ -121,11 +132,12 @@ def serving(settings: Settings, environ: dict[str, str] | None = None) -> Iterat
 
 
 def settings_for(path: Path, **changes: object) -> Settings:
-    """Settings for a gateway over the stub, in a directory of its own, on a free port."""
+    """Settings for a gateway over the stub, in a directory of its own, on a free port; nothing is asked twice."""
     defaults = {
         "server": Server(port=0),
         "ledger": Ledger(path=str(path / "ledger")),
         "upstreams": {"stub": Upstream(kind="stub", models=("*",))},
+        "fallback": Fallback(attempts=1),
     }
     return Settings(**{**defaults, **changes})
 

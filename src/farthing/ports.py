@@ -60,6 +60,7 @@ class Question(msgspec.Struct, frozen=True):
     """One request to an upstream: `path` is relative to its base address ("/chat/completions").
 
     `headers` are the caller's that may be passed on (lower-case names); the adapter adds its own credentials.
+    `drainable`: the rest is cheap enough to be read for its meter once the caller has left.
     """
 
     method: str
@@ -67,6 +68,7 @@ class Question(msgspec.Struct, frozen=True):
     headers: Headers
     body: bytes
     stream: bool
+    drainable: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -230,6 +232,10 @@ class BudgetStore(Protocol):
 
     async def balance(self, account: str, oldest: int) -> Balance:
         """What counts in an account from the slice `oldest` on; nothing in one that is not known."""
+        ...
+
+    async def accounts(self) -> list[str]:
+        """The name of every account that was ever held from or seeded, and not forgotten since."""
         ...
 
     async def beat(self) -> None:

@@ -39,7 +39,7 @@ def test_a_slow_reader_holds_its_upstream_back(gateway_with, upstream_that):
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
         )
         stopped = -1
         while count[0] != stopped:  # until the upstream is held back

@@ -13,7 +13,7 @@ CHAT = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "Say hel
 
 
 def raw(path: str, body: bytes, headers: str = "") -> bytes:
-    return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 def read_until(client: socket.socket, words: bytes) -> None:
@@ -98,7 +98,7 @@ def test_an_endless_chunked_body_is_cut_off(gateway_with):
     chunk = b"%x\r\n%b\r\n" % (60_000, b"x" * 60_000)
 
     received = gateway.raw(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
         + chunk * 3
         + b"0\r\n\r\n"
     )
@@ -107,13 +107,13 @@ def test_an_endless_chunked_body_is_cut_off(gateway_with):
 
 
 MALFORMED = {
-    "two lengths": b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
-    "length and chunks": b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
-    "bare CR in a header": b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-a: b\rx-c: d\r\ncontent-length: 2\r\n\r\n{}",
-    "NUL in a header": b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-a: b\x00c\r\ncontent-length: 2\r\n\r\n{}",
-    "space in a header name": b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx a: b\r\ncontent-length: 2\r\n\r\n{}",
+    "two lengths": b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+    "length and chunks": b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
+    "bare CR in a header": b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-a: b\rx-c: d\r\ncontent-length: 2\r\n\r\n{}",
+    "NUL in a header": b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-a: b\x00c\r\ncontent-length: 2\r\n\r\n{}",
+    "space in a header name": b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx a: b\r\ncontent-length: 2\r\n\r\n{}",
     "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "negative length": b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: -2\r\n\r\n{}",
+    "negative length": b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: -2\r\n\r\n{}",
 }
 
 
@@ -133,7 +133,7 @@ def test_headers_over_the_limit_are_refused(gateway):
 
 
 def test_an_endless_header_is_cut_off(gateway):
-    received = gateway.raw(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-endless: " + b"a" * 1_000_000, timeout=3)
+    received = gateway.raw(b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-endless: " + b"a" * 1_000_000, timeout=3)
 
     assert received.startswith(b"HTTP/1.1 413")
 

@@ -99,7 +99,7 @@ def test_when_the_first_caller_leaves_the_others_ask_for_themselves(gateway_with
     with ThreadPoolExecutor(4) as pool:
         leaver = socket.create_connection(("127.0.0.1", gateway.port))
         leaver.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
         )
         assert gate.asked.acquire(timeout=10)
         other = pool.submit(gateway.post, "/v1/chat/completions", CHAT)
@@ -122,7 +122,7 @@ def test_a_caller_that_leaves_while_it_waits_is_entered(gateway_with, upstream_t
         assert gate.asked.acquire(timeout=10)
         with socket.create_connection(("127.0.0.1", gateway.port)) as leaver:
             leaver.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
             )
             wait_until(lambda: len(gateway.running.service.pipeline.in_flight) == 2)
         wait_until(lambda: len(gateway.running.service.pipeline.in_flight) == 1)
@@ -152,7 +152,7 @@ def test_when_the_first_caller_leaves_one_of_the_others_asks_for_all(gateway_wit
     with ThreadPoolExecutor(8) as pool:
         leaver = socket.create_connection(("127.0.0.1", gateway.port))
         leaver.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
         )
         assert gate.asked.acquire(timeout=10)
         others = [pool.submit(gateway.post, "/v1/chat/completions", {**CHAT, "stream": n % 2 == 0}) for n in range(6)]

@@ -44,6 +44,7 @@ def panel_over(ledger: LedgerStore, **changes: object) -> Panel:
         edition=lambda version: BOOK if version == BOOK.version else None,
         tally=ledger.rollups,
         in_flight=list,
+        accounts=list,
         journal_lag=lambda: 0,
         not_ready=list,
         clock=StoppedClock(),

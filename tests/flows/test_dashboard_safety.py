@@ -46,6 +46,7 @@ def client_over(entry: Entry, in_flight: Sequence[Exchange] = ()) -> TestClient:
         edition=lambda version: None,
         tally=ledger.rollups,
         in_flight=lambda: in_flight,
+        accounts=list,
         journal_lag=lambda: 0,
         not_ready=list,
         clock=StoppedClock(),

@@ -19,12 +19,12 @@ CHAT = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "Say hel
 
 def post(body: object, headers: str = "", path: str = "/v1/chat/completions", version: str = "1.1") -> bytes:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return f"POST {path} HTTP/{version}\r\nhost: x\r\ncontent-length: {len(data)}\r\n{headers}\r\n".encode() + data
+    return f"POST {path} HTTP/{version}\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n{headers}\r\n".encode() + data
 
 
 def chunked(body: object, trailers: bytes) -> bytes:
     data = json.dumps(body).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
     return head + b"%x\r\n%b\r\n0\r\n%b" % (len(data), data, trailers)
 
 
@@ -68,7 +68,7 @@ def test_a_client_that_asks_to_continue_is_not_told_so_inside_another_answer(gat
     slow_stub(monkeypatch)
     gateway = gateway_with()
     second = json.dumps({**CHAT, "seed": 2}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(post({**CHAT, "stream": True}) + head % len(second))
         received = b""
@@ -126,8 +126,8 @@ def test_a_stream_says_that_its_connection_will_close(gateway):
 
 BROKEN = {
     "malformed": (b"NOT HTTP\r\n\r\n", 400),
-    "too long": (b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n", 413),
-    "too long a head": (b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 400_000, 413),
+    "too long": (b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999\r\n\r\n", 413),
+    "too long a head": (b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 400_000, 413),
 }
 
 
@@ -192,7 +192,7 @@ def test_a_model_name_without_end_is_refused_and_not_remembered(gateway):
 
 
 def test_a_client_that_asks_and_never_reads_is_served_no_further(gateway):
-    request = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+    request = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(1)
@@ -209,7 +209,7 @@ def test_a_client_that_asks_and_never_reads_is_served_no_further(gateway):
 def test_a_client_that_stops_reading_is_let_go(gateway_with, monkeypatch):
     monkeypatch.setattr(service, "SWEEP_SECONDS", 0.1)
     gateway = gateway_with(server=Server(port=0, idle_timeout=0.5))
-    request = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+    request = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(1)
@@ -239,7 +239,7 @@ def test_many_idle_connections_cost_little_and_all_still_serve(gateway):
     clients = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(400)]
     try:
         for client in clients:
-            client.sendall(b"GET /v1/models/gpt-6-luna HTTP/1.1\r\nhost: x\r\n\r\n")
+            client.sendall(b"GET /v1/models/gpt-6-luna HTTP/1.1\r\nhost: localhost\r\n\r\n")
         for client in clients:
             assert client.recv(65536).startswith(b"HTTP/1.1 ")
     finally:

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from farthing.exporters import prometheus
 from farthing.exporters.prometheus import LABEL_VALUES, OTHER, Observed, Prometheus
 from farthing.ledger.tally import Tally
-from farthing.schema import Entry, Usage
+from farthing.schema import Account, Balance, Entry, Limit, Usage
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 RULES = Path(prometheus.__file__).parent / "data/prometheus-rules.yaml"
@@ -33,7 +33,19 @@ def observed(entries: Iterable[Entry], in_flight: int = 0, journal_lag: int = 0,
     tally = Tally()
     for one in entries:
         tally.add(one)
-    return Observed(tuple(tally.rollups()), in_flight, journal_lag, ready)
+    return Observed(tuple(tally.rollups()), in_flight, journal_lag, ready, (ACCOUNT,))
+
+
+ACCOUNT = Account(Limit("day", "usd", 3 * 10**12, per="key"), "ann", "day/...", 0, Balance(10**12, 5 * 10**11, 10**11))
+
+
+def test_limits_are_shown_by_account_in_dollars() -> None:
+    shown = scrape(observed(ONE_OF_EACH))
+    assert {name: values(shown[f"farthing_limit_{name}"]) for name in ("allowed", "spent", "held")} == {
+        "allowed": {("day", "usd", "ann"): 3.0},
+        "spent": {("day", "usd", "ann"): 1.0},
+        "held": {("day", "usd", "ann"): 0.6},
+    }
 
 
 def scrape(seen: Observed, exporter: Prometheus | None = None) -> dict[str, Metric]:

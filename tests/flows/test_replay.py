@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 
 from farthing.advisor import OpenRecords, Replayed, VirtualClock, VirtualLoop, moved_to, replay
 from farthing.advisor.replay import LOOK_AHEAD, in_time_order
-from farthing.config import ExactCache, Settings, Upstream
+from farthing.budgets import Limits
+from farthing.config import ExactCache, Fallback, Settings, Upstream
 from farthing.errors import TrafficError
-from farthing.gateway import Source
+from farthing.gateway import Holds, ReplyCache, Source
 from farthing.importers import read
 from farthing.providers.recorded import RecordedUpstream
 from farthing.schema import METERS, Exchange, Recorded, Sums, Usage
 from farthing.simulation.generator import Workload, generate
+from farthing.stores.memory_budgets import MemoryBudgets
 from farthing.stores.price_files import current_book
 from farthing.stores.reply_cache import MemoryReplies
 from farthing.stores.tallying import TallyingJournal
-from farthing.wiring.parts import pipeline_of, policy_of
+from farthing.wiring.parts import Parts, pipeline_of, policy_of
 
 SECOND = 10**9
 WEEK = 7 * 24 * 3600 * SECOND
@@ -60,20 +62,28 @@ def driven(
     return in_virtual_time(lambda clock: replay(traffic, handled.handle, records, clock, **options))
 
 
+async def nothing_spent(*_: object) -> dict[int, int]:
+    return {}
+
+
 def through_the_gateway(traffic: Iterable[Recorded], *, cached: bool = True) -> tuple[Replayed, Sums]:
     upstreams = {"recording": Upstream(kind="recorded", models=("*",))}
-    policy = policy_of(Settings(upstreams=upstreams, cache=ExactCache(enabled=cached)))
+    policy = policy_of(Settings(upstreams=upstreams, cache=ExactCache(enabled=cached), fallback=Fallback(attempts=1)))
     journal, records = TallyingJournal(), OpenRecords()
 
     async def run(clock: VirtualClock) -> Replayed:
         pipeline = pipeline_of(
-            policy,
-            {"recording": Source(RecordedUpstream("recording", records.find))},
-            current_book(""),
-            journal,
-            clock,
-            [MemoryReplies(1 << 26)],
-            authenticated=False,
+            Parts(
+                policy,
+                {"recording": Source(RecordedUpstream("recording", records.find))},
+                current_book(""),
+                journal,
+                clock,
+                ReplyCache([MemoryReplies(1 << 26)], clock),
+                Holds(MemoryBudgets(), Limits(policy.limits), nothing_spent),
+                random.Random(0).random,
+                authenticated=lambda: False,
+            )
         )
         return await replay(traffic, pipeline.handle, records, clock)
 

@@ -79,7 +79,7 @@ def test_a_file_that_is_not_text_is_refused(written):
     [
         ("[cache]\ntll = 5", 'farthing.toml:2: [cache] has no key "tll"; did you mean "ttl"?'),
         ("\n[chache]\n", 'farthing.toml:2: there is no section "chache"; did you mean "cache"?'),
-        ("port = 1", 'farthing.toml:1: there is no section "port"; it may be cache, keys, ledger'),
+        ("port = 1", 'farthing.toml:1: there is no section "port"; it may be budgets, cache, fallback, key_store, keys'),
         ('[server]\nport = "80"', 'farthing.toml:2: server.port is "80"; expected a port from 0 to 65535'),
         ("[server]\nport = 65536", "farthing.toml:2: server.port is 65536; expected a port"),
         ("[server]\nport = 1.5", "farthing.toml:2: server.port is 1.5; expected a port"),
@@ -187,6 +187,11 @@ OTHER = {
     "ledger.sync": "always",
     "cache.scope": "all",
     "cache.max_temperature": 0.7,
+    "server.admin_token": "env:ADMIN",
+    "fallback.max_usd": "2",
+    "key_store.pepper": "env:PEPPER",
+    "shared.postgres": "env:POSTGRES",
+    "shared.redis": "env:REDIS",
 }
 
 
@@ -290,7 +295,7 @@ def test_references_are_found_wherever_they_stand(written):
 def test_a_host_of_this_machine_needs_no_key_and_others_do_with_one(written):
     for host in ("127.0.0.2", "localhost", "::1", "[::1]"):
         assert load(None, {"FARTHING__SERVER__HOST": host}).settings.server.host == host
-    key = {"FARTHING__KEYS__APP__SECRET": "env:APP"}
+    key = {"FARTHING__KEYS__APP__SECRET": "env:APP", "FARTHING__SERVER__ADMIN_TOKEN": "env:ADMIN"}
     assert load(None, {"FARTHING__SERVER__HOST": "0.0.0.0", **key}).settings.server.host == "0.0.0.0"
 
 
@@ -347,3 +352,29 @@ def test_what_is_written_loads_to_the_same_settings(tmp_path_factory, named, pat
     file = tmp_path_factory.getbasetemp() / "round.toml"
     file.write_bytes(as_toml(settings, {"ledger.path": "a note"}).encode())
     assert load(file, {}).settings == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[budgets.b]\nusd = "0"', '[budgets.b] needs usd = "AMOUNT", above 0'),
+        ('[budgets.b]\nusd = "10000000"', "up to 9,000,000 dollars"),
+        ('[budgets.b]\nusd = "1"\ntime_zone = "Europe/Berlyn"', 'time zone "Europe/Berlyn", which is none'),
+        ('[budgets.b]\nusd = "1"\nperiod = "lifetime"\nwindow = "rolling"', "has no period that could roll"),
+        ('[budgets.b]\nusd = "1"\nof = "ann"', 'say of what "ann" is with per'),
+        ('[budgets.b]\nusd = "1"\nper = "tag:"', "tag:customer"),
+        ("[limits.l]", "[limits.l] limits nothing"),
+        ('[budgets.b]\nusd = "1"\n[shared]\nreplicas = 3', "would count budgets for itself"),
+        ('[budgets.b]\nusd = "1"\n[shared]\nreplicas = 3\nredis = "env:REDIS"', "would count budgets for itself"),
+    ],
+)
+def test_limits_that_could_not_be_kept_are_refused(written, text, message):
+    written(text)
+    with pytest.raises(ConfigError) as caught:
+        load(None, {})
+    assert message in str(caught.value)
+
+
+def test_gateways_that_share_a_ledger_may_be_many(written):
+    written('[budgets.b]\nusd = "1"\n[shared]\nreplicas = 3\npostgres = "env:POSTGRES"\n[key_store]\npepper = "env:PEPPER"')
+    assert load(None, {}).settings.shared.replicas == 3

@@ -25,7 +25,8 @@ from farthing.wiring.parts import upstreams_of
 
 OLDEST_PYTHON = (3, 11)
 LIBRARIES = (
-    "blake3", "click", "httptools", "jinja2", "msgspec", "prometheus-client", "rich", "starlette", "uvloop",
+    "blake3", "click", "httptools", "jinja2", "msgspec", "prometheus-client", "rich", "starlette", "tzdata",
+    "uvloop",
 )  # fmt: skip
 LITTLE_SPACE = 1024**3
 """Bytes free below which a ledger is soon in trouble: about five million entries."""

@@ -11,6 +11,7 @@ from farthing.cli.asking import quietly, with_config
 VERBS = {
     "demo": "Show what Farthing does, on simulated traffic: no key, no network.",
     "up": "Serve the gateway.",
+    "key": "Make, list, revoke and rotate the keys that callers bring.",
     "report": "Say what was spent and saved, and on what.",
     "ledger": "Read, export, verify and re-rate the ledger.",
     "prices": "Show the price book.",

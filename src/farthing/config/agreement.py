@@ -3,24 +3,29 @@
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import get_args
 from urllib.parse import urlsplit
 
 from farthing.config.document import Path
+from farthing.config.limits_agreement import limit_faults
 from farthing.config.settings import Settings, Upstream
 from farthing.config.shape import Fault, nearest
 from farthing.providers.catalogue import providers
+from farthing.schema import Endpoint
 
+_ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def disagreements(settings: Settings) -> Iterator[Fault]:
     """Everything that makes these settings unusable together."""
-    if not settings.keys and not _is_loopback(settings.server.host):
+    if not settings.server.admin_token and not is_loopback(settings.server.host):
         yield Fault(
             ("server", "host"),
-            f'server.host is "{settings.server.host}", which lets other machines in; that needs a key: add [keys.NAME]',
+            f'server.host is "{settings.server.host}", which lets other machines in; that needs a key for each caller '
+            '([keys.NAME] or `farthing key new`) and, for the pages, server.admin_token = "env:NAME"',
         )
-    for section in ("upstreams", "keys"):
+    for section in ("upstreams", "keys", "budgets", "limits"):
         for name in getattr(settings, section):
             if not _NAME.fullmatch(name):
                 yield Fault((section, name), f"{section} has the name {name!r}; use letters, digits, - and _")
@@ -30,7 +35,8 @@ def disagreements(settings: Settings) -> Iterator[Fault]:
         if route.upstream not in settings.upstreams:
             message = f'routes[{index}] goes to the upstream "{route.upstream}", which is not configured'
             yield Fault(("routes", index, "upstream"), message + nearest(route.upstream, list(settings.upstreams)))
-    yield from _shared_secrets(settings)
+    yield from _key_faults(settings)
+    yield from limit_faults(settings)
 
 
 def _upstream_faults(upstream: Upstream, path: Path) -> Iterator[Fault]:
@@ -57,7 +63,12 @@ def _address_faults(upstream: Upstream, path: Path, where: str) -> Iterator[Faul
         yield Fault((*path, "base_url"), message)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host.
+
+    >>> is_loopback("127.0.0.2"), is_loopback("[::1]"), is_loopback("0.0.0.0"), is_loopback("gateway.internal")
+    (True, True, False, False)
+    """
     try:
         return host == "localhost" or ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -73,7 +84,7 @@ def _is_http(address: str) -> bool:
         return False
 
 
-def _shared_secrets(settings: Settings) -> Iterator[Fault]:
+def _key_faults(settings: Settings) -> Iterator[Fault]:
     owners: dict[str, str] = {}
     for name, key in settings.keys.items():
         if not key.secret:
@@ -82,3 +93,7 @@ def _shared_secrets(settings: Settings) -> Iterator[Fault]:
         elif (first := owners.setdefault(key.secret, name)) != name:
             message = f"[keys.{name}] has the same secret as [keys.{first}]; a call could be billed to either"
             yield Fault(("keys", name, "secret"), message)
+        for endpoint in key.endpoints:
+            if "*" not in endpoint and endpoint not in _ENDPOINTS:
+                message = f'[keys.{name}] may use the endpoint "{endpoint}", which there is not'
+                yield Fault(("keys", name, "endpoints"), message + nearest(endpoint, list(_ENDPOINTS)))

@@ -217,9 +217,11 @@ class Shared(Struct, frozen=True, forbid_unknown_fields=True):
 
     `postgres` keeps the ledger and the keys, and what budgets and limits count where there is no `redis`; `redis` (or
     Valkey) keeps what they count, and a level of the exact cache. A store that does not answer within `deadline`
-    seconds is taken for down.
+    seconds is taken for down. `replicas` is how many gateways run with this configuration: more than one need both to
+    have budgets in common.
     """
 
+    replicas: Count = 1
     postgres: Secret = ""
     redis: Secret = ""
     deadline: Seconds = 0.5

@@ -106,6 +106,8 @@ def expected(kind: Kind) -> str:
         return "one of " + ", ".join(f'"{choice}"' for choice in get_args(kind))
     if _origin(kind) is tuple:
         return f"a list of {expected(get_args(kind)[0])}"
+    if _origin(kind) is dict:
+        return f"a table of {expected(get_args(kind)[1])}"
     if _origin(kind) in (Union, types.UnionType):
         return expected(get_args(kind)[0])
     return _PLAIN[kind]

@@ -15,11 +15,12 @@ from starlette.routing import Route
 from farthing.dashboard.calls import latest, receipt
 from farthing.dashboard.figures import Figures, FiguresByRange
 from farthing.dashboard.guard import Guard, problem
+from farthing.dashboard.login import Login
 from farthing.dashboard.openapi import MOST_CALLS, USUAL_CALLS, document
 from farthing.dashboard.pages import Pages, load_assets
 from farthing.dashboard.panel import Panel
-from farthing.dashboard.summary import in_flight
-from farthing.dashboard.views import Calls, Health, InFlight, Receipt, Trouble
+from farthing.dashboard.summary import in_flight, limits
+from farthing.dashboard.views import Calls, Health, InFlight, LimitBar, Receipt, Trouble
 from farthing.dashboard.windows import RANGES, Range
 from farthing.errors import FarthingError, RequestError, UnknownCall
 from farthing.exporters.prometheus import CONTENT_TYPE, Observed, Prometheus
@@ -31,8 +32,11 @@ JSON = "application/json"
 FORGOTTEN = "A call is there once it is settled, until ledger.retention_days have passed."
 
 
-def create_app(panel: Panel) -> Starlette:
-    """The control plane as an ASGI application; it needs neither lifespan nor websockets."""
+def create_app(panel: Panel, admin_token: str = "") -> Starlette:
+    """The control plane as an ASGI application; it needs neither lifespan nor websockets.
+
+    With an admin token, every route but health and log-in needs it; without one, this machine sees all of them.
+    """
     handlers = _Handlers(panel)
     routes = {
         "/": handlers.overview,
@@ -59,11 +63,21 @@ def create_app(panel: Panel) -> Starlette:
 
     app = Starlette(
         routes=[Route(path, handler) for path, handler in routes.items()],
-        middleware=[Middleware(Guard, allowed_hosts=panel.allowed_hosts)],
+        middleware=[Middleware(Guard, panel.allowed_hosts, Login(admin_token, panel.clock) if admin_token else None)],
         exception_handlers={FarthingError: handlers.failed, HTTPException: refused},
     )
     app.router.redirect_slashes = False
     return app
+
+
+class Live(msgspec.Struct, frozen=True):
+    """What is so at this moment, and belongs to no range; read on the event loop."""
+
+    in_flight: tuple[InFlight, ...] = ()
+    limits: tuple[LimitBar, ...] = ()
+
+
+STILL = Live()
 
 
 class _Handlers:
@@ -78,14 +92,14 @@ class _Handlers:
 
     async def overview(self, request: Request) -> Response:
         asked, base_url = request.query_params.get("range"), f"{request.url.scheme}://{request.url.netloc}"
-        return HTMLResponse(await run_in_threadpool(self._draw_overview, asked, self._under_way(), base_url))
+        return HTMLResponse(await run_in_threadpool(self._draw_overview, asked, self._live(), base_url))
 
     async def receipt_page(self, request: Request) -> Response:
         return HTMLResponse(await run_in_threadpool(self._draw_receipt, request.path_params["group"]))
 
     async def summary(self, request: Request) -> Response:
         asked = request.query_params.get("range")
-        figures = await run_in_threadpool(self._figures_of, asked, self._under_way())
+        figures = await run_in_threadpool(self._figures_of, asked, self._live())
         return _json(figures.summary)
 
     async def series(self, request: Request) -> Response:
@@ -115,6 +129,7 @@ class _Handlers:
             in_flight=len(panel.in_flight()),
             journal_lag=panel.journal_lag(),
             ready=not panel.not_ready(),
+            accounts=tuple(panel.accounts()),
         )
         text = await run_in_threadpool(self._prometheus.render, seen)
         return Response(text, headers={"content-type": CONTENT_TYPE})
@@ -133,13 +148,15 @@ class _Handlers:
             return HTMLResponse(self._pages.trouble(trouble), error.status)
         return problem(error.status, error.code, error.message, error.hint)
 
-    def _under_way(self) -> tuple[InFlight, ...]:
-        return in_flight(self._panel.in_flight(), self._panel.clock.now())
+    def _live(self) -> Live:
+        now = self._panel.clock.now()
+        return Live(in_flight(self._panel.in_flight(), now), limits(self._panel.accounts(), now))
 
-    def _figures_of(self, asked: str | None, under_way: tuple[InFlight, ...] = ()) -> Figures:
+    def _figures_of(self, asked: str | None, live: Live = STILL) -> Figures:
         span = self._figures.usual_range() if asked is None else _range(asked)
         figures = self._figures.of(span)
-        return Figures(msgspec.structs.replace(figures.summary, in_flight=under_way), figures.series)
+        summary = msgspec.structs.replace(figures.summary, in_flight=live.in_flight, limits=live.limits)
+        return Figures(summary, figures.series)
 
     def _calls(self, before: int, limit: int) -> Calls:
         return latest(self._panel.ledger.entries(until=before, newest_first=True), limit)
@@ -150,8 +167,8 @@ class _Handlers:
             raise UnknownCall(f"The ledger holds no call {group[:80]!r}.", hint=FORGOTTEN)
         return receipt(entries, self._panel.edition)
 
-    def _draw_overview(self, asked: str | None, under_way: tuple[InFlight, ...], base_url: str) -> str:
-        figures = self._figures_of(asked, under_way)
+    def _draw_overview(self, asked: str | None, live: Live, base_url: str) -> str:
+        figures = self._figures_of(asked, live)
         return self._pages.overview(figures, self._calls(FOREVER, SHOWN_CALLS), base_url)
 
     def _draw_receipt(self, group: str) -> str:

@@ -185,6 +185,11 @@ def timeline(call: CallLine) -> tuple[Stretch, ...]:
     return tuple(stretches)
 
 
+def along(ratio: float) -> int:
+    """How far along a bar a share is, in units of `WIDTH`."""
+    return int(WIDTH * min(max(ratio, 0.0), 1.0))
+
+
 def proportion(part: Money, whole: Money) -> int:
     """How long a bar is that shows a part of a whole, in units of `WIDTH`."""
     return WIDTH * max(0, part.pico) // whole.pico if whole.pico > 0 else 0

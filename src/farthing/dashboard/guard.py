@@ -1,12 +1,15 @@
 """Guard: what every request to the control plane must satisfy, and what every answer carries."""
 
 from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_address
 
 import msgspec
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from farthing.dashboard.login import PATH, Login
 from farthing.dashboard.views import Problem, Trouble
 
 PROTECTION = {
@@ -20,7 +23,10 @@ PROTECTION = {
     "cross-origin-resource-policy": "same-origin",
 }
 PROBES = frozenset(("/healthz", "/readyz"))
-"""Answered under any host name: orchestrators ask by address, and there is nothing in them worth stealing."""
+"""Answered to everyone, under any host name: orchestrators ask by address, and there is nothing in them to steal."""
+
+ASSETS = "/assets/"
+"""The style and script of the pages, which the log-in needs too; they are the same in every installation."""
 
 
 def problem(status: int, code: str, message: str, hint: str = "", headers: dict[str, str] | None = None) -> Response:
@@ -30,11 +36,16 @@ def problem(status: int, code: str, message: str, hint: str = "", headers: dict[
 
 
 class Guard:
-    """Refuses foreign host names (a page elsewhere could point its own name here), and protects every answer."""
+    """Lets nobody in but who is entitled to, and protects every answer.
 
-    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str]) -> None:
+    With a log-in, that is who brings its token or cookie. Without one, it is this machine, under its own names only: a
+    page elsewhere could point its own name here.
+    """
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str], login: Login | None) -> None:
         self._app = app
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
+        self._login = login
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -42,15 +53,36 @@ class Guard:
         async def protect(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(PROTECTION)
+                for name, value in PROTECTION.items():
+                    headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refusal = None if scope["path"] in PROBES else self._refusal(scope)
-        await (refusal or self._app)(scope, receive, protect)
+        await (await self._other_than_app(Request(scope, receive)) or self._app)(scope, receive, protect)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    async def _other_than_app(self, request: Request) -> Response | None:
+        """The log-in, or a refusal; `None` when the application is to answer."""
+        path = request.scope["path"]
+        if path in PROBES:
+            return None
+        if self._login is None:
+            return _elsewhere(request.scope) or self._under_another_name(request)
+        if path == PATH:
+            return await self._login.answer(request)
+        if path.startswith(ASSETS) or self._login.admits(request):
+            return None
+        if "text/html" in request.headers.get("accept", ""):
+            return self._login.form(401)
+        return problem(
+            401,
+            "admin_token_needed",
+            "This is the gateway's control plane, and the request carried no admin token, or another one.",
+            'Send "Authorization: Bearer TOKEN" with the token that server.admin_token refers to.',
+            {"www-authenticate": 'Bearer realm="farthing"'},
+        )
+
+    def _under_another_name(self, request: Request) -> Response | None:
+        hosts = request.headers.getlist("host")
         if len(hosts) != 1:
             return problem(400, "invalid_host", f"A request needs one Host header and this one has {len(hosts)}.")
         if "*" in self._allowed or host_name(hosts[0]) in self._allowed:
@@ -61,6 +93,24 @@ class Guard:
             f"The dashboard is not known as {hosts[0][:200]!r}.",
             "Open it under one of the names in server.allowed_hosts, or add this one to them.",
         )
+
+
+def _elsewhere(scope: Scope) -> Response | None:
+    """The refusal of a peer on another machine; one without an address is on this one."""
+    try:
+        address = ip_address(scope["client"][0])
+    except (TypeError, ValueError):
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if address.is_loopback:
+        return None
+    return problem(
+        403,
+        "admin_token_needed",
+        "Without an admin token, the control plane answers this machine only.",
+        'Set server.admin_token to "env:NAME" or "file:/path", and send it as a bearer token.',
+    )
 
 
 def host_name(host: str) -> str:

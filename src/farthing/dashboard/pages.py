@@ -47,8 +47,8 @@ class Pages:
         )
         filters: tuple[Callable[..., object], ...] = (
             show.amounts, show.clock, show.count, show.dollars, show.duration, show.exactly, show.finest, show.fixed,
-            show.less, show.mark, show.moment, show.percent, show.places, show.unit_price, show.words,
-            charts.proportion,
+            show.less, show.limited, show.mark, show.moment, show.percent, show.places, show.unit_price, show.words,
+            charts.along, charts.proportion,
         )  # fmt: skip
         templates.filters.update({function.__name__: function for function in filters})
         templates.globals.update(

@@ -97,6 +97,15 @@ def unit_price(money: Money | None, meter: str) -> str:
     return f"{exactly(Money.of(money.pico * times))} / {per}"
 
 
+def limited(amount: str, meter: str) -> str:
+    """An amount of a limit in its own unit.
+
+    >>> limited("1500000000000", "usd"), limited("12000", "tokens")
+    ('$1.50', '12,000')
+    """
+    return dollars(Money.of(int(amount))) if meter == "usd" else count(int(amount))
+
+
 def count(number: int | None) -> str:
     """A whole number with its thousands set apart.
 

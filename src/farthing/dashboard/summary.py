@@ -3,10 +3,12 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
+from farthing.budgets import resets_at
 from farthing.dashboard.reading import Reading, total
 from farthing.dashboard.views import (
     CacheShare,
     InFlight,
+    LimitBar,
     Money,
     ProviderCacheShare,
     Quantiles,
@@ -18,7 +20,7 @@ from farthing.dashboard.views import (
 )
 from farthing.dashboard.windows import SECOND, iso
 from farthing.ledger.tally import Accumulator
-from farthing.schema import Exchange, Histogram, Rollup, Sums
+from farthing.schema import Account, Exchange, Histogram, Rollup, Sums
 
 MICROSECOND = 1_000
 MOST_SLICES = 50
@@ -62,6 +64,7 @@ def summarize(reading: Reading, version: str, policy: str) -> Summary:
         tenants=_slices(rollups, lambda rollup: rollup.tenant),
         features=_slices(rollups, lambda rollup: rollup.feature),
         in_flight=(),
+        limits=(),
     )
 
 
@@ -107,6 +110,31 @@ def share(part: int, whole: int) -> float | None:
 def in_flight(exchanges: Iterable[Exchange], now: int) -> tuple[InFlight, ...]:
     """Calls under way, the oldest first."""
     return tuple(_under_way(exchange, now) for exchange in sorted(exchanges, key=lambda exchange: exchange.arrived))
+
+
+def limits(accounts: Iterable[Account], now: int) -> tuple[LimitBar, ...]:
+    """How limits stand, the most used first."""
+    bars = [_bar(account, now) for account in accounts]
+    return tuple(sorted(bars, key=lambda bar: bar.used_ratio + bar.held_ratio, reverse=True)[:MOST_SLICES])
+
+
+def _bar(account: Account, now: int) -> LimitBar:
+    limit, balance = account.limit, account.balance
+    held = balance.held + balance.expired
+    resets = resets_at(limit, now)
+    return LimitBar(
+        name=limit.name,
+        subject=f"{limit.per} {account.subject}" if account.subject else "",
+        meter=limit.meter,
+        period=f"{'rolling ' if limit.rolling else ''}{limit.period}",
+        hard=limit.hard,
+        allowed=str(limit.amount),
+        spent=str(balance.spent),
+        held=str(held),
+        used_ratio=share(balance.spent, limit.amount) or 0.0,
+        held_ratio=share(held, limit.amount) or 0.0,
+        resets_at=None if resets is None else iso(resets),
+    )
 
 
 def _under_way(exchange: Exchange, now: int) -> InFlight:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from farthing.dashboard.windows import Range
-from farthing.schema import CacheState, Decision, UsageSource
+from farthing.schema import CacheState, Decision, LimitMeter, UsageSource
 
 Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
@@ -98,6 +98,26 @@ class InFlight(msgspec.Struct, frozen=True):
     stage: str
 
 
+class LimitBar(msgspec.Struct, frozen=True):
+    """One account of a limit, as of the last call that it counted.
+
+    Amounts are in the unit of `meter`, as text; those of a budget ("usd") are whole pico-dollars. `held` are worst
+    cases of calls under way and of gateways that died. `used_ratio` and `held_ratio` are shares of what is allowed.
+    """
+
+    name: str
+    subject: str
+    meter: LimitMeter
+    period: str
+    hard: bool
+    allowed: str
+    spent: str
+    held: str
+    used_ratio: float
+    held_ratio: float
+    resets_at: Instant | None
+
+
 class Summary(msgspec.Struct, frozen=True):
     """One range at a glance.
 
@@ -135,6 +155,7 @@ class Summary(msgspec.Struct, frozen=True):
     tenants: tuple[Slice, ...]
     features: tuple[Slice, ...]
     in_flight: tuple[InFlight, ...]
+    limits: tuple[LimitBar, ...]
 
 
 class Track(msgspec.Struct, frozen=True):

@@ -3,10 +3,12 @@
 from farthing.dialects.answers import Reading, is_object, read
 from farthing.dialects.catalogue import model_body, models_body
 from farthing.dialects.endpoints import ENDPOINTS, endpoint_at
+from farthing.dialects.pacing import read_pacing, wait_for
 from farthing.dialects.refusals import error_body, error_frame
 from farthing.dialects.relayed import answered_tokens
 from farthing.dialects.rendering import render
 from farthing.dialects.requests import decode, encode
+from farthing.dialects.retrieving import read_retrieved, retrievable
 from farthing.dialects.streams import StreamReader
 from farthing.schema import Dialect
 
@@ -25,5 +27,9 @@ __all__ = [
     "model_body",
     "models_body",
     "read",
+    "read_pacing",
+    "read_retrieved",
     "render",
+    "retrievable",
+    "wait_for",
 ]

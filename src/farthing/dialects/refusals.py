@@ -19,7 +19,7 @@ _ANTHROPIC_TYPES: Final = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-_OPENAI_TYPES: Final = {401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+_OPENAI_TYPES: Final = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 404: "not_found_error",
                         429: "rate_limit_error", 504: "timeout"}  # fmt: skip
 
 
@@ -43,9 +43,14 @@ def error_frame(endpoint: str, error: FarthingError, call_id: str) -> bytes:
 def _said(endpoint: str, error: FarthingError, call_id: str) -> dict[str, object]:
     if dialect_of(endpoint) == "anthropic":
         kind = _ANTHROPIC_TYPES.get(error.status) or _family(error.status, "api_error")
-        return {"type": "error", "error": {"type": kind, "message": str(error)}, "request_id": call_id}
+        said = {"type": kind, "message": str(error)}
+        return {"type": "error", "error": said | _details(error), "request_id": call_id}
     kind = _OPENAI_TYPES.get(error.status) or _family(error.status, "server_error")
-    return {"error": {"message": str(error), "type": kind, "param": None, "code": error.code}}
+    return {"error": {"message": str(error), "type": kind, "param": None, "code": error.code} | _details(error)}
+
+
+def _details(error: FarthingError) -> dict[str, object]:
+    return {"details": error.facts} if error.facts else {}
 
 
 def _family(status: int, failure: str) -> str:

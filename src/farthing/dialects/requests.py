@@ -45,10 +45,18 @@ class _Request(msgspec.Struct, gc=False):
     conversation: msgspec.Raw = _ABSENT
     container: msgspec.Raw = _ABSENT
     prompt_cache_options: _CacheOptions | None = None
+    metadata: msgspec.Raw = _ABSENT
 
 
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT: Final = msgspec.json.Decoder(str)
+
+MOST_TAGS: Final = 16
+LONGEST_TAG_NAME: Final = 64
+TAG_BYTES: Final = 256
+METADATA_BYTES: Final = 65_536
+"""More than any provider takes: longer metadata is not read."""
 
 
 def decode(endpoint: Endpoint, body: bytes, *, method: str, path: str, headers: Headers = ()) -> Call:
@@ -91,7 +99,27 @@ def decode(endpoint: Endpoint, body: bytes, *, method: str, path: str, headers: 
         _is_stateful(asked),
         asked.service_tier,
         None if cache is None else cache.ttl,
+        tags=() if asked.metadata is _ABSENT else _tags(asked.metadata),
     )
+
+
+def _tags(metadata: msgspec.Raw) -> tuple[tuple[str, str], ...]:
+    """The labels in a body: the first strings of its `metadata` (Anthropic's `user_id` is one), cut off where long.
+
+    What else stands there is the provider's to refuse.
+    """
+    tags: dict[str, str] = {}
+    if memoryview(metadata).nbytes > METADATA_BYTES:
+        return ()
+    try:
+        for name, member in _MEMBERS.decode(metadata).items():
+            if len(tags) == MOST_TAGS:
+                break
+            if len(name) <= LONGEST_TAG_NAME and bytes(member).startswith(b'"'):
+                tags[name.lower()] = _TEXT.decode(member).encode()[:TAG_BYTES].decode(errors="ignore")
+    except (msgspec.DecodeError, RecursionError):
+        return ()
+    return tuple(tags.items())
 
 
 def _is_stateful(asked: _Request) -> bool:
@@ -109,24 +137,35 @@ def _is_given(member: msgspec.Raw) -> bool:
     return member is not _ABSENT and bytes(member) not in _NOTHING
 
 
-def encode(call: Call, *, model: str | None = None, running_usage: bool = False) -> bytes:
+def encode(
+    call: Call, *, model: str | None = None, running_usage: bool = False, max_output: int | None = None
+) -> bytes:
     """The body to send upstream: the caller's own bytes unless something must change.
 
-    `model` renames the model. A streamed chat or completions call that did not ask for its usage is made to ask;
+    `model` renames the model; `max_output` is a cap on output, in tokens, in place of the caller's. A streamed chat or completions call that did not ask for its usage is made to ask;
     `running_usage` asks for it in every frame (vLLM). Values that do not change are copied byte for byte.
     """
     forced = call.stream and call.endpoint in USAGE_ON_REQUEST and (running_usage or not call.wants_usage)
     renamed = model is not None and model != call.model
-    if not forced and not renamed:
+    if not forced and not renamed and max_output is None:
         return call.body
-    if not renamed and b'"stream_options"' not in call.body:
+    if not renamed and max_output is None and b'"stream_options"' not in call.body:
         return _spliced(call.body, running_usage)
     members = _MEMBERS.decode(call.body)
     if renamed:
         members["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if max_output is not None:
+        members[_cap_member(call.endpoint, members)] = msgspec.Raw(b"%d" % max_output)
     if forced:
         members["stream_options"] = _with_usage(members.get("stream_options", _ABSENT), running_usage)
     return msgspec.json.encode(members)
+
+
+def _cap_member(endpoint: str, members: dict[str, msgspec.Raw]) -> str:
+    """What an endpoint calls the cap on output; chat has an old name for it and a new one."""
+    if endpoint == "chat":
+        return "max_tokens" if "max_tokens" in members else "max_completion_tokens"
+    return "max_output_tokens" if endpoint == "responses" else "max_tokens"
 
 
 def _spliced(body: bytes, running_usage: bool) -> bytes:

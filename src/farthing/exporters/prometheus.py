@@ -13,7 +13,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from farthing.ledger.tally import Accumulator, Tally
-from farthing.schema import FEE_METERS, METERS, PICO_PER_USD, Histogram, Rollup, Sums
+from farthing.schema import FEE_METERS, METERS, PICO_PER_USD, Account, Histogram, Rollup, Sums
 
 __all__ = ["CONTENT_TYPE", "FAMILIES", "LABEL_VALUES", "OTHER", "Family", "Observed", "Prometheus"]
 
@@ -37,6 +37,7 @@ class Observed(msgspec.Struct, frozen=True):
     in_flight: int
     journal_lag: int
     ready: bool
+    accounts: tuple[Account, ...] = ()
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -195,6 +196,18 @@ GAUGES: tuple[Gauge, ...] = (
 )
 
 
+LIMITS: tuple[tuple[str, str, Callable[[Account], int]], ...] = (
+    ("limit_allowed", "The most that a limit allows: dollars, tokens, or calls.", lambda one: one.limit.amount),
+    ("limit_spent", "What was posted to a limit in its period.", lambda one: one.balance.spent),
+    (
+        "limit_held",
+        "What attempts under way hold, and what is in doubt.",
+        lambda one: one.balance.held + one.balance.expired,
+    ),
+)
+"""Gauges of every account of a limit that was held from, as of the last hold."""
+
+
 class Prometheus:
     """Renders metrics; remembers which label values it has shown, so that a series never turns into another."""
 
@@ -219,11 +232,23 @@ class Prometheus:
         yield build
         for gauge in GAUGES:
             yield GaugeMetricFamily(PREFIX + gauge.name, gauge.text, gauge.of(seen))
+        for name, text, of in LIMITS:
+            yield self._limits(name, text, of, seen.accounts)
         rollups = _without_hours(seen.rollups)
         for family in FAMILIES:
             yield self._family(family, rollups)
         for durations in DURATIONS:
             yield self._histogram(durations, rollups)
+
+    def _limits(self, name: str, text: str, of: Callable[[Account], int], accounts: Iterable[Account]) -> Metric:
+        metric = GaugeMetricFamily(PREFIX + name, text, labels=("limit", "meter", "subject"))
+        totals: defaultdict[Labels, int] = defaultdict(int)
+        for account in accounts:
+            meter = account.limit.meter
+            totals[account.limit.name, meter, self._shown_as("subject", account.subject)] += of(account)
+        for labels, amount in totals.items():
+            metric.add_metric(labels, amount / PICO_PER_USD if labels[1] == "usd" else amount)
+        return metric
 
     def _family(self, family: Family, rollups: Iterable[Rollup]) -> Metric:
         totals: defaultdict[Labels, int] = defaultdict(int)

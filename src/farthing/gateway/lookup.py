@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -10,7 +10,7 @@ from farthing import dialects
 from farthing.caching import canonical_key, ineligible, may_keep, scope_of, told_by
 from farthing.errors import UpstreamGarbage
 from farthing.gateway.relay import LEFT
-from farthing.ports import Clock, Outlet, ReplyStore
+from farthing.ports import Clock, Outlet, ReplyStore, SharedReplies
 from farthing.routing import RouteTable
 from farthing.schema import Call, Decision, Exchange, Reply, Route, SharingRules
 
@@ -27,8 +27,10 @@ ABANDONED = Reply(status=LEFT)
 class ReplyCache:
     """The levels of the exact cache, fastest first, and the calls whose answers are on their way to it."""
 
-    def __init__(self, levels: Sequence[ReplyStore], clock: Clock) -> None:
+    def __init__(self, levels: Sequence[ReplyStore], clock: Clock, shared: SharedReplies | None = None) -> None:
+        """`shared` is the last level, of many gateways."""
         self._levels = tuple(levels)
+        self._shared = shared
         self._clock = clock
         self._flights: dict[bytes, asyncio.Future[Reply | None] | None] = {}
 
@@ -42,6 +44,20 @@ class ReplyCache:
                 return kept.reply
         return None
 
+    async def fetch(self, key: bytes) -> Reply | None:
+        """The answer that another gateway kept, copied to the levels of this one."""
+        kept = await self._shared.get(key, self._clock.now()) if self._shared is not None else None
+        if kept is None:
+            return None
+        for level in self._levels:
+            level.put(key, kept.reply, kept.expires)
+        return kept.reply
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other gateways may have what this one has not."""
+        return self._shared is not None
+
     def flight(self, key: bytes) -> asyncio.Future[Reply | None] | None:
         """The answer of the identical call in flight, if there is one; otherwise this one becomes it."""
         if key not in self._flights:
@@ -54,17 +70,19 @@ class ReplyCache:
 
     def land(self, key: bytes, reply: Reply | None, ttl: int) -> None:
         """Wake who waited for a call that was in flight, and keep its answer (`None`: none worth keeping)."""
-        flight = self._flights.pop(key, None)
-        if flight is not None and not flight.done():
-            flight.set_result(reply)
+        self.wake(key, reply)
         if reply is not None and reply is not ABANDONED:
             expires = self._clock.now() + ttl
             for level in self._levels:
                 level.put(key, reply, expires)
+            if self._shared is not None:
+                self._shared.put(key, reply, expires)
 
-    def close(self) -> None:
-        for level in self._levels:
-            level.close()
+    def wake(self, key: bytes, reply: Reply | None) -> None:
+        """Tell who waited for a call that was in flight what came of it."""
+        flight = self._flights.pop(key, None)
+        if flight is not None and not flight.done():
+            flight.set_result(reply)
 
 
 class LookUp:
@@ -78,7 +96,7 @@ class LookUp:
         clock: Clock,
         *,
         origins: Mapping[str, str],
-        authenticated: bool,
+        authenticated: Callable[[], bool],
     ) -> None:
         """`origins` says of every upstream, by name, whose answers it gives.
 
@@ -95,17 +113,31 @@ class LookUp:
 
     async def __call__(self, exchange: Exchange, outlet: Outlet | None) -> Exchange:
         call = exchange.call
-        route = self._routes.choose(call)
-        if why := ineligible(self._rules, call, route_cache=route.cache):
+        routes = self._routes.candidates(call)
+        if why := ineligible(self._rules, call, route_cache=routes[0].cache):
             return exchange.noting("exact_cache", "off", because=why)
-        key = self._key(exchange, route)
+        key = self._key(exchange, routes)
         if (kept := self._cache.get(key)) and (reply := _in_form(call, kept)):
             return msgspec.structs.replace(exchange, decisions=(*exchange.decisions, HIT), reply=reply)
         while flight := self._cache.flight(key):
             exchange, shared = await self._wait(exchange, flight)
             if shared is not ABANDONED:
                 return _joined(exchange, shared)
+        if self._cache.is_shared and (reply := await self._fetch(exchange, key)):
+            return msgspec.structs.replace(exchange, decisions=(*exchange.decisions, HIT), reply=reply)
         return msgspec.structs.replace(exchange, decisions=(*exchange.decisions, MISS), cache_key=key)
+
+    async def _fetch(self, exchange: Exchange, key: bytes) -> Reply | None:
+        """What another gateway kept; who waits for this call's answer gets it too."""
+        try:
+            kept = await self._cache.fetch(key)
+        except asyncio.CancelledError:
+            self._cache.land(key, ABANDONED, self._rules.ttl)
+            raise
+        reply = None if kept is None else _in_form(exchange.call, kept)
+        if reply is not None:
+            self._cache.wake(key, kept)
+        return reply
 
     async def _wait(self, exchange: Exchange, flight: asyncio.Future[Reply | None]) -> tuple[Exchange, Reply | None]:
         """Wait for the answer of an identical call; how long is noted, for waiting is not overhead."""
@@ -113,11 +145,11 @@ class LookUp:
         reply = await asyncio.shield(flight)
         return msgspec.structs.replace(exchange, waited=exchange.waited + self._clock.now() - began), reply
 
-    def _key(self, exchange: Exchange, route: Route) -> bytes:
+    def _key(self, exchange: Exchange, routes: Sequence[Route]) -> bytes:
         """The canonical key, remembered for bodies that are known by their digest."""
         call = exchange.call
-        sharers = scope_of(self._rules, exchange.caller, authenticated=self._authenticated)
-        scope = f"{sharers}\0{self._origins[route.upstream]}\0{route.served_as}"
+        sharers = scope_of(self._rules, exchange.caller, authenticated=self._authenticated())
+        scope = "\0".join([sharers, *(f"{self._origins[route.upstream]}\0{route.served_as}" for route in routes)])
         if not call.digest:
             return canonical_key(scope, call)
         known = (scope, told_by(call.headers), call.digest)

@@ -47,7 +47,7 @@ class Relay:
         self._size = 0
         self._flow: Flow | None = None
         self._stream: dialects.StreamReader | None = None
-        self._begun = False
+        self.begun = False
         self.first_byte: int | None = None
 
     # -- Sink
@@ -79,12 +79,17 @@ class Relay:
     def _send(self, data: bytes) -> None:
         if self._outlet is None:
             return
-        if not self._begun:
-            self._begun = True
+        if not self.begun:
+            self.begun = True
             self._outlet.begin(self._status, self._headers)
         self._outlet.write(data)
 
     # -- the end
+
+    @property
+    def so_far(self) -> bytes:
+        """What came of the answer, as far as it was kept."""
+        return self._stream.body if self._stream is not None else b"".join(self._parts)
 
     def close(self, outcome: Outcome) -> Reply:
         """The reply, given how the answer ended."""
@@ -138,9 +143,9 @@ class Relay:
             streamed=True,
             ending=outcome.ending,
         )
-        if outcome.ending == "complete" and not (reading.error and not self._begun):
+        if outcome.ending == "complete" and not (reading.error and not self.begun):
             return reply
-        if not self._begun:
+        if not self.begun:
             bad = outcome if outcome.ending != "complete" else Outcome("garbage", f"its stream held {reading.error}")
             failed = self._failed(bad, reply.usage)
             return msgspec.structs.replace(failed, model=reply.model, tier=reply.tier, usage_source=reply.usage_source)

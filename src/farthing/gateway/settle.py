@@ -45,9 +45,11 @@ class Settlement:
         now = max(self._clock.now(), exchange.arrived)  # clocks are set back
         self._keep(exchange)
         entries = self._attempted(exchange, now) if exchange.attempts else [self._unattempted(exchange, now)]
-        self._journal.append(entries)
-        for watch in self._watchers:
-            watch(exchange, entries)
+        try:
+            self._journal.append(entries)
+        finally:  # what was held is resolved even where no entry can be taken
+            for watch in self._watchers:
+                watch(exchange, entries)
 
     def _attempted(self, exchange: Exchange, now: int) -> list[Entry]:
         attempts = exchange.attempts

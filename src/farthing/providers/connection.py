@@ -38,7 +38,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._inflate: zlib._Decompress | None = None
         self._framed = False
-        self._began = False
+        self.began = False
         self._bodiless = 0
         self._parser = httptools.HttpResponseParser(self)
         self._loop = asyncio.get_running_loop()
@@ -49,7 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Send one request; the future ends with how the answer ended. `deadline` is in loop time."""
         self._sink = sink
         self._future = future = self._loop.create_future()
-        self._began = False
+        self.began = False
         self._bodiless = 0
         self.deadline = deadline
         self.last_byte = self._loop.time()
@@ -125,10 +125,10 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         if self._future is not None:
-            if self._began and not self._framed and exc is None:
+            if self.began and not self._framed and exc is None:
                 self._end(Outcome("complete"))  # a body without length or chunks ends with its connection
             else:
-                where = "part way through the answer" if self._began else "before it answered"
+                where = "part way through the answer" if self.began else "before it answered"
                 self._end(Outcome("reset", f"the connection was lost {where}{f': {exc}' if exc else ''}"))
         self._gone(self)
 
@@ -154,7 +154,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status >= 200 and self._sink is not None:
-            self._began = True
+            self.began = True
             headers: Headers = tuple(self._headers)
             self._sink.begin(status, headers, self)
 
@@ -170,7 +170,7 @@ class UpstreamConnection(asyncio.Protocol):
             body = self._inflate.unconsumed_tail
 
     def on_message_complete(self) -> None:
-        if not self._began:
+        if not self.began:
             return  # an informational answer (1xx) precedes the real one
         unsent = self.transport.get_write_buffer_size()  # of a question answered early: it is in the next one's way
         keep = self._parser.should_keep_alive() and not self.closed and not unsent

@@ -20,6 +20,12 @@ KNOWN_HEADERS = 1024
 SWEEP_SECONDS = 0.25
 """How often deadlines are checked: one timer for all connections instead of one per call."""
 
+RESPONSES = "/responses"
+"""The path of the API that keeps answers; a stream says under which id as it begins."""
+
+DRAINS = 64
+"""Answers read to their end at once, at most, once their callers have left; beyond that, hanging up is cheaper."""
+
 REUSE_SECONDS = {"https": 15.0, "http": 4.0}
 """Idle connections older than this are closed, before their server does it just as the next question is on its way:
 providers wait for a minute or longer, the servers of engines (uvicorn, Node's, llama.cpp's) for 5 s.
@@ -27,14 +33,19 @@ providers wait for a minute or longer, the servers of engines (uvicorn, Node's, 
 
 
 class HttpSettings(msgspec.Struct, frozen=True):
-    """One HTTP upstream, resolved: `auth` is the header that its key travels in. Times are in seconds."""
+    """One HTTP upstream, resolved: `auth` is the header that its key travels in. Times are in seconds.
+
+    A drain takes `drain_seconds` at most. `retrieve` hangs up on a response that can be asked for afterwards, which is
+    left to who asked, and drains anything else.
+    """
 
     name: str
     provider: str
     base_url: str
     auth: str = "authorization"
     api_key: str = ""
-    on_disconnect: Literal["abort", "drain"] = "abort"
+    on_disconnect: Literal["abort", "drain", "retrieve"] = "abort"
+    drain_seconds: float = 30.0
     connections: int = 256
     connect_timeout: float = 10.0
     stall_timeout: float = 60.0
@@ -65,6 +76,7 @@ class HttpUpstream:
         self._idle: deque[UpstreamConnection] = deque()
         self._busy: set[UpstreamConnection] = set()
         self._open = 0
+        self._draining = 0
         self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -87,22 +99,42 @@ class HttpUpstream:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 return future.result()
-            return await self._abandon(connection, future)
+            return await self._abandon(question, connection, future)
         finally:
             self._busy.discard(connection)
 
-    async def _abandon(self, connection: UpstreamConnection, future: asyncio.Future[Outcome]) -> Outcome:
+    async def _abandon(
+        self, question: Question, connection: UpstreamConnection, future: asyncio.Future[Outcome]
+    ) -> Outcome:
         """The caller left: read the rest so that the meter is known, or hang up so that the engine stops."""
         if not connection.carries(future):
             return connection.outcome  # it ended just then, and may be somebody else's by now
-        if self._settings.on_disconnect == "drain":
-            drained: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            connection.divert(drained)
-            with contextlib.suppress(asyncio.CancelledError):
-                outcome = await drained
-                return msgspec.structs.replace(outcome, drained=True)
-        connection.fail(Outcome("disconnected"))
-        return Outcome("disconnected", "the caller left before the answer was complete")
+        if not self._drains(question, connection):
+            connection.fail(Outcome("disconnected"))
+            return Outcome("disconnected", "the caller left before the answer was complete")
+        drained: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        connection.divert(drained)
+        self._draining += 1
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                return msgspec.structs.replace(await drained, drained=True)
+        except (TimeoutError, asyncio.CancelledError):
+            if not connection.carries(drained):
+                return msgspec.structs.replace(connection.outcome, drained=True)
+            connection.fail(Outcome("disconnected"))
+            return Outcome(
+                "disconnected",
+                f"the caller left, and {self.name} did not end its answer within {self._settings.drain_seconds:g} s",
+            )
+        finally:
+            self._draining -= 1
+
+    def _drains(self, question: Question, connection: UpstreamConnection) -> bool:
+        """Whether the rest of an answer is read though nobody waits for it."""
+        if self._settings.on_disconnect == "abort" or not question.drainable or self._draining >= DRAINS:
+            return False
+        stored = question.stream and question.path.partition("?")[0] == RESPONSES and connection.began
+        return not (stored and self._settings.on_disconnect == "retrieve")
 
     def _head(self, question: Question) -> bytes:
         passed_on = self._passed_on.get(question.headers)
@@ -150,7 +182,7 @@ class HttpUpstream:
         self._open += 1
         connection: UpstreamConnection | None = None
         try:
-            async with asyncio.timeout(settings.connect_timeout):
+            async with asyncio.timeout_at(min(deadline, loop.time() + settings.connect_timeout)):
                 _, connection = await loop.create_connection(
                     lambda: UpstreamConnection(self._hand_on, self._lost),
                     self._host, self._port, ssl=self._tls,

@@ -2,7 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
 
 from farthing.errors import UnknownModel
 from farthing.schema import Call
@@ -18,11 +20,16 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = sorted(routes, key=lambda route: ("*" in route.model, -len(route.model)))
         self._patterns = [re.compile(re.escape(r.model).replace(r"\*", ".*"), re.DOTALL) for r in self._routes]
-        self._memo: dict[tuple[str, str], Route] = {}
+        self._memo: dict[tuple[str, str], tuple[Route, ...]] = {}
 
     def choose(self, call: Call) -> Route:
-        """The route of a call: by its model's exact name, else by the upstream that the name begins with
-        ("groq/llama-4": the prefix chooses, and is taken off before asking), else by the longest pattern that fits.
+        """The first of the routes that may serve a call; see `candidates`."""
+        return self.candidates(call)[0]
+
+    def candidates(self, call: Call) -> tuple[Route, ...]:
+        """The routes that may serve a call, lowest rank first: those of its model's exact name, else the upstream that
+        the name begins with ("groq/llama-4": the prefix chooses, and is taken off before asking), else those of the
+        longest pattern that fits. A route of rank 0 stands alone, where none of another rank has its pattern.
 
         Raises UnknownModel, with the nearest name that is served.
         """
@@ -38,22 +45,20 @@ class RouteTable:
         """Model names that are served by name rather than by pattern, in order."""
         return sorted({route.model for route in self._routes if "*" not in route.model})
 
-    def _find(self, call: Call) -> Route:
-        upstream, _, rest = call.model.partition("/")
-        for route, pattern in self._fitting(call):
-            if "*" not in route.model and pattern.fullmatch(call.model):
-                return route
-        for route, pattern in self._fitting(call):
-            if route.upstream == upstream and pattern.fullmatch(rest):
-                return Route(call.model, upstream, route.endpoints, route.served_as or rest, route.cache)
-        for route, pattern in self._fitting(call):
-            if pattern.fullmatch(call.model):
-                return route
-        raise self._unknown(call)
-
-    def _fitting(self, call: Call) -> list[tuple[Route, re.Pattern[str]]]:
+    def _find(self, call: Call) -> tuple[Route, ...]:
         pairs = zip(self._routes, self._patterns, strict=True)
-        return [(route, pattern) for route, pattern in pairs if call.endpoint in route.endpoints]
+        fitting = [(route, pattern) for route, pattern in pairs if call.endpoint in route.endpoints]
+        if named := [route for route, _ in fitting if "*" not in route.model and route.model == call.model]:
+            return _ranked(named)
+        upstream, _, rest = call.model.partition("/")
+        for route, pattern in fitting:
+            if route.upstream == upstream and pattern.fullmatch(rest):
+                served_as = route.served_as or rest
+                return (msgspec.structs.replace(route, model=call.model, served_as=served_as, rank=0),)
+        matching = [route for route, pattern in fitting if pattern.fullmatch(call.model)]
+        if not matching:
+            raise self._unknown(call)
+        return _ranked([route for route in matching if route.model == matching[0].model])
 
     def _unknown(self, call: Call) -> UnknownModel:
         elsewhere = [r for r, p in zip(self._routes, self._patterns, strict=True) if p.fullmatch(call.model)]
@@ -65,3 +70,20 @@ class RouteTable:
         near = difflib.get_close_matches(call.model, self.names(), 1)
         hint = f'Did you mean "{near[0]}"?' if near else "Add a route or an upstream that lists it in `models`."
         return UnknownModel(f'No upstream serves the model "{call.model}".', hint=hint)
+
+
+def _ranked(routes: Sequence[Route]) -> tuple[Route, ...]:
+    """Routes of one pattern in the order of their ranks."""
+    ranked = sorted((route for route in routes if route.rank), key=lambda route: route.rank)
+    return tuple(ranked) or (routes[0],)
+
+
+def order(candidates: Sequence[Route], resting: Collection[str], draw: Callable[[], float]) -> list[Route]:
+    """Routes in the order to be asked: rank by rank, each rank shuffled by weight, those whose upstream rests last.
+
+    `draw` gives random numbers in [0, 1). Within a rank, each place goes to one of the routes left with a chance in
+    proportion to its weight (Efraimidis and Spirakis, 2006: order by u^(1/w)).
+    """
+    return sorted(
+        candidates, key=lambda route: (route.upstream in resting, route.rank, -(draw() ** (1 / route.weight)))
+    )

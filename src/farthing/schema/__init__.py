@@ -4,7 +4,7 @@ from farthing.schema.call import Call, Caller, Dialect, Endpoint, dialect_of
 from farthing.schema.entry import CacheState, Entry
 from farthing.schema.exchange import Attempt, Decision, Exchange, Fact
 from farthing.schema.key import GatewayKey
-from farthing.schema.limit import Balance, Claim, Hold, Limit, LimitMeter, Period, Resolution, Verdict
+from farthing.schema.limit import Account, Balance, Claim, Hold, Limit, LimitMeter, Period, Resolution, Verdict
 from farthing.schema.money import PICO_PER_USD, Charge, usd
 from farthing.schema.policy import Fallback, Policy, Route, SharingRules
 from farthing.schema.reply import Ending, Reply
@@ -21,6 +21,7 @@ __all__ = [
     "METERS",
     "OFFSETS_END",
     "PICO_PER_USD",
+    "Account",
     "Attempt",
     "Balance",
     "CacheState",

@@ -11,7 +11,7 @@ Endpoint = Literal["chat", "responses", "embeddings", "completions", "models", "
 
 
 class Caller(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Who pays: `key` is the name of the gateway key, never the secret; `feature` and `tags` come from headers."""
+    """Who pays: `key` is the name of the gateway key, never the secret; `feature` and `tags` are its own labels."""
 
     tenant: str = ""
     team: str = ""
@@ -26,7 +26,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     `headers` are the caller's that may be passed on (never recorded: they can carry its credentials). `max_output` is
     the caller's cap in tokens; `cache_ttl` the prompt-cache time to live it asked for ("30m", "12h"), needed where the
     reply does not say; `stateful` calls read or change a conversation kept by the provider; `digest` identifies a large
-    body that may come again (empty: not computed); `idempotency_key` is the caller's own name for this request.
+    body that may come again (empty: not computed); `idempotency_key` is the caller's own name for this request; `tags`
+    are the labels in its body.
     """
 
     endpoint: Endpoint
@@ -46,6 +47,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     cache_ttl: str | None = None
     digest: bytes = b""
     idempotency_key: bytes = b""
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 def dialect_of(endpoint: str) -> Dialect:

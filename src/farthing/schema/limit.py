@@ -95,6 +95,16 @@ class Balance(msgspec.Struct, frozen=True, gc=False):
         return self.spent + self.held + self.expired
 
 
+class Account(msgspec.Struct, frozen=True):
+    """One subject's account under a limit, and how it stands: what counts in it from the slice `oldest` on."""
+
+    limit: Limit
+    subject: str
+    name: str
+    oldest: int
+    balance: Balance
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What a store says to a hold. `balances` are those of its claims' accounts just before it, in order.
 

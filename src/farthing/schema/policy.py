@@ -28,7 +28,8 @@ class Route(msgspec.Struct, frozen=True):
 
     `served_as` renames the model on the way; `cache` overrides `SharingRules.enabled` for this route. Of several routes
     for one model, those of the lowest `rank` are asked first and share the calls by `weight`; the next rank is asked
-    when they fail. `max_output` bounds, in tokens, what an answer without a cap of its caller's can come to.
+    when they fail; one of rank 0 is asked alone. `max_output` bounds, in tokens, what an answer can come to whose
+    caller set no cap.
     """
 
     model: str

@@ -20,9 +20,16 @@ class ControlPlane:
         self._server = server
 
     async def __call__(
-        self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes, *, keep_alive: bool
+        self,
+        method: str,
+        target: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        keep_alive: bool,
+        peer: tuple[str, int] | None,
     ) -> bytes:
-        """The bytes of the response, without a body when it answers HEAD."""
+        """The bytes of the response to what `peer` asks, without a body when it is HEAD."""
         path, _, query = target.partition("?")
         scope: Message = {
             "type": "http",
@@ -36,7 +43,7 @@ class ControlPlane:
             "root_path": "",
             "headers": headers,
             "server": self._server,
-            "client": None,
+            "client": peer,
         }
         start: Message = {"status": 500, "headers": []}
         parts: list[bytes] = []

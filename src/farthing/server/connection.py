@@ -13,7 +13,7 @@ from farthing.errors import FarthingError, RequestError, TooLarge, UnknownEndpoi
 from farthing.gateway.refusal import error_reply
 from farthing.ports import Flow
 from farthing.schema import Call, Caller, Endpoint, Exchange, Headers, Reply
-from farthing.server.intake import Intake
+from farthing.server.intake import Intake, tagged
 from farthing.server.wire import header_lines, receipt_lines, status_line
 
 if TYPE_CHECKING:
@@ -262,6 +262,10 @@ class Connection(asyncio.Protocol):
             call = service.reader.read(
                 endpoint, request.body, method=request.method, path=request.target, headers=intake.forward
             )
+            if call.tags:
+                caller = tagged(caller, call.tags)
+            if intake.idempotency_key:
+                call = msgspec.structs.replace(call, idempotency_key=intake.idempotency_key)
         except FarthingError as error:
             refused = service.exchange(Call(endpoint or _nearest(path), "", b""), caller, arrived)
             self._answer(self._refused_entered(refused, error), bodiless=request.method == "HEAD")
@@ -271,10 +275,11 @@ class Connection(asyncio.Protocol):
 
     def _read_headers(self, headers: list[tuple[bytes, bytes]]) -> Intake:
         """What the headers say; those of the request before are usually the same."""
-        if self._last_intake is None or headers != self._last_headers:
-            self._last_intake = self._service.intakes.read(headers)
+        intake = self._last_intake
+        if intake is None or headers != self._last_headers or not self._service.intakes.holds(intake):
+            intake = self._last_intake = self._service.intakes.read(headers)
             self._last_headers = headers
-        return self._last_intake
+        return intake
 
     async def _serve_call(self, exchange: Exchange, http10: bool) -> None:
         outlet = ClientStream(self, exchange.id, http10) if exchange.call.stream else None
@@ -373,7 +378,12 @@ class Connection(asyncio.Protocol):
     async def _serve_control(self, request: Request) -> None:
         try:
             response = await self._service.control(
-                request.method, request.target, request.headers, request.body, keep_alive=request.keep_alive
+                request.method,
+                request.target,
+                request.headers,
+                request.body,
+                keep_alive=request.keep_alive,
+                peer=self.transport.get_extra_info("peername"),
             )
         except Exception:  # the same edge for the control plane, whose framework has already logged nothing
             log.exception("%s %s failed unexpectedly", request.method, request.target)

@@ -1,25 +1,47 @@
 """From settings to parts: policy, sources, keys, and the pipeline with its stages in their order."""
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import msgspec
 
 from farthing import importers
 from farthing.config import Settings, Upstream, resolve_secret
-from farthing.gateway import Ask, Catalogue, Keyring, LookUp, Pipeline, ReplyCache, Settlement, Source, Watcher
-from farthing.ports import Clock, Journal, ReplyStore
+from farthing.config.agreement import is_loopback
+from farthing.gateway import (
+    Ask,
+    Buyer,
+    Catalogue,
+    Holds,
+    Keyring,
+    LookUp,
+    Pipeline,
+    ReplyCache,
+    Reserve,
+    Settlement,
+    Source,
+    Watcher,
+)
+from farthing.gateway.keyring import digest_of
+from farthing.gateway.scopes import Admit, Scope
+from farthing.ports import Clock, Journal, KeyStore
 from farthing.pricing import PriceBook
+from farthing.prompts import Calibration
 from farthing.providers.catalogue import provider
 from farthing.routing import RouteTable
 from farthing.schema import (
-    PICO_PER_USD,
-    Caller,
     Endpoint,
+    Entry,
+    Exchange,
+    Fallback,
+    GatewayKey,
     Policy,
     Route,
     SharingRules,
     dialect_of,
 )
+from farthing.stores.pepper import kept_pepper
+from farthing.wiring.limiting import limits_of, pico
 
 ENDPOINTS: tuple[Endpoint, ...] = ("chat", "responses", "embeddings", "completions", "messages", "count_tokens")
 
@@ -36,22 +58,49 @@ def policy_of(settings: Settings) -> Policy:
     """The levers and limits that the settings put in force."""
     upstreams = upstreams_of(settings)
     cache = settings.cache
+    tries = settings.fallback
     sharing = SharingRules(
         enabled=cache.enabled,
-        ttl=int(cache.ttl * 1e9),
+        ttl=_ns(cache.ttl),
         scope=cache.scope,
         max_temperature=cache.max_temperature,
         tools=cache.tools,
         truncated=cache.truncated,
     )
     routes = [
-        Route(route.model, route.upstream, _endpoints(upstreams[route.upstream]), route.served_as, route.cache)
+        Route(
+            route.model,
+            route.upstream,
+            _endpoints(upstreams[route.upstream]),
+            route.served_as,
+            route.cache,
+            route.rank,
+            route.weight,
+            upstreams[route.upstream].max_output,
+        )
         for route in settings.routes
     ]
     routes += [
-        Route(model, name, _endpoints(upstream)) for name, upstream in upstreams.items() for model in upstream.models
+        Route(model, name, _endpoints(upstream), rank=0, max_output=upstream.max_output)
+        for name, upstream in upstreams.items()
+        for model in upstream.models
     ]
-    return Policy(sharing, tuple(routes))
+    fallback = Fallback(
+        attempts=tries.attempts,
+        backoff=_ns(tries.backoff),
+        longest_backoff=_ns(tries.longest_backoff),
+        deadline=_ns(tries.deadline),
+        max_cost=pico(tries.max_usd) if tries.max_usd else None,
+        failures=tries.failures,
+        rest=_ns(tries.rest),
+        longest_rest=_ns(tries.longest_rest),
+        hedge_after=_ns(tries.hedge_after),
+    )
+    return Policy(sharing, tuple(routes), limits_of(settings), fallback)
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
 
 
 def _endpoints(upstream: Upstream) -> tuple[str, ...]:
@@ -66,7 +115,7 @@ def sources_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, Sour
 
 
 def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source:
-    hourly = int(Decimal(upstream.hourly_usd) * PICO_PER_USD) if upstream.hourly_usd else None
+    hourly = pico(upstream.hourly_usd) if upstream.hourly_usd else None
     if upstream.kind == "stub":
         from farthing.providers.stub import MODELS, StubUpstream
 
@@ -81,6 +130,7 @@ def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source
     key = resolve_secret(upstream.api_key, environ)
     if not key and upstream.provider:  # a key from the environment goes to the provider it is named after, only
         key = environ.get(row.key_env, "")
+    on_disconnect = upstream.on_disconnect or row.on_disconnect
     adapter = HttpUpstream(
         HttpSettings(
             name=name,
@@ -88,7 +138,8 @@ def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source
             base_url=upstream.base_url or row.base_url,
             auth="authorization" if row.auth == "bearer" else row.auth,
             api_key=key,
-            on_disconnect=upstream.on_disconnect or row.on_disconnect,
+            on_disconnect=on_disconnect,
+            drain_seconds=upstream.drain_seconds,
             connections=upstream.connections,
             connect_timeout=upstream.connect_timeout,
             stall_timeout=upstream.stall_timeout,
@@ -100,7 +151,10 @@ def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source
         prices=(upstream.provider and row.prices) or upstream.provider or name,  # who has no list prices gets none
         hourly=hourly,
         concurrency=upstream.concurrency,
+        deadline=_ns(upstream.deadline),
         running_usage=row.running_usage and bool(upstream.provider),
+        drain_cost=pico(upstream.drain_usd) if upstream.drain_usd and on_disconnect != "abort" else None,
+        retrieves=on_disconnect == "retrieve",
     )
 
 
@@ -109,38 +163,116 @@ def ledger_path(settings: Settings) -> Path:
     return Path(settings.ledger.path) / "ledger.sqlite"
 
 
-def keyring_of(settings: Settings, environ: Mapping[str, str]) -> Keyring:
-    """The gateway keys, their secrets read from where they are kept."""
-    return Keyring(
-        {
-            name: (resolve_secret(key.secret, environ), Caller(tenant=key.tenant, team=key.team, key=name))
-            for name, key in settings.keys.items()
-        }
-    )
+def key_store_of(settings: Settings, environ: Mapping[str, str]) -> KeyStore:
+    """Where keys made by `farthing key new` are kept: PostgreSQL, else a file beside the ledger."""
+    if postgres := resolve_secret(settings.shared.postgres, environ):
+        from farthing.stores.postgres_keys import PostgresKeys
+
+        return PostgresKeys(postgres)
+    from farthing.stores.sqlite_keys import SqliteKeys
+
+    return SqliteKeys(Path(settings.ledger.path) / "keys.sqlite")
 
 
-def pipeline_of(
-    policy: Policy,
-    sources: Mapping[str, Source],
-    book: PriceBook,
-    journal: Journal,
-    clock: Clock,
-    levels: Sequence[ReplyStore],
-    *,
-    authenticated: bool,
-    watchers: Sequence[Watcher] = (),
-) -> Pipeline:
-    """The stages in their order: list models, look up, ask."""
+def pepper_of(settings: Settings, environ: Mapping[str, str]) -> bytes:
+    """The pepper that keys are digested under."""
+    given = resolve_secret(settings.key_store.pepper, environ)
+    return given.encode() if given else kept_pepper(Path(settings.ledger.path) / "pepper")
+
+
+def keyring_of(settings: Settings, environ: Mapping[str, str], store: KeyStore, clock: Clock) -> Keyring:
+    """The gateway keys of the configuration, their secrets read from where they are kept, and those of the store."""
+    pepper = pepper_of(settings, environ)
+    configured = [
+        GatewayKey(
+            name,
+            digest_of(pepper, resolve_secret(key.secret, environ).encode()),
+            tenant=key.tenant,
+            team=key.team,
+            models=key.models,
+            endpoints=key.endpoints,
+        )
+        for name, key in settings.keys.items()
+    ]
+    return Keyring(configured, pepper, store, clock, required=not is_loopback(settings.server.host))
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What a pipeline is made of.
+
+    `draw` gives random numbers in [0, 1); `authenticated` says whether callers bring keys, and `scope_of` what a key
+    may do (none: all are let in); `watchers` see every settled call.
+    """
+
+    policy: Policy
+    sources: Mapping[str, Source]
+    book: PriceBook
+    journal: Journal
+    clock: Clock
+    cache: ReplyCache
+    holds: Holds
+    draw: Callable[[], float]
+    authenticated: Callable[[], bool]
+    scope_of: Callable[[str], Scope] | None = None
+    watchers: Sequence[Watcher] = ()
+
+
+def pipeline_of(parts: Parts) -> Pipeline:
+    """The stages in their order: admit, list models, look up, ask (holding the worst case of each attempt)."""
+    policy, sources, book, clock = parts.policy, parts.sources, parts.book, parts.clock
     routes = RouteTable(policy.routes)
-    cache = ReplyCache(levels, clock)
+    calibration = Calibration()
+    reserve = Reserve(parts.holds, book, calibration, policy.version)
     origins = {name: _origin(source) for name, source in sources.items()}
-    look_up = LookUp(policy.sharing, routes, cache, clock, origins=origins, authenticated=authenticated)
+    look_up = LookUp(policy.sharing, routes, parts.cache, clock, origins=origins, authenticated=parts.authenticated)
     stages = (
+        *([Admit(parts.scope_of)] if parts.scope_of else ()),
         Catalogue(_models(policy, book, sources), clock.now() // 10**9),
         look_up,
-        Ask(sources, routes, book, clock),
+        Ask(
+            sources,
+            routes,
+            Buyer(book, clock),
+            reserve,
+            policy.fallback,
+            clock,
+            parts.draw,
+            _may_ask(parts.scope_of),
+        ),
     )
-    return Pipeline(stages, Settlement(journal, clock, policy.version, keep=look_up.keep, watchers=watchers))
+    watchers = list(parts.watchers)
+    if policy.limits:
+        watchers += [_resolver(parts.holds, parts.journal), _learner(calibration)]
+    return Pipeline(stages, Settlement(parts.journal, clock, policy.version, keep=look_up.keep, watchers=watchers))
+
+
+def _may_ask(scope_of: Callable[[str], Scope] | None) -> Callable[[Exchange, str], bool]:
+    """Whether a caller may use a model that it did not ask for by itself."""
+
+    def may_ask(exchange: Exchange, model: str) -> bool:
+        return scope_of is None or scope_of(exchange.caller.key).allows(exchange.call.endpoint, model)
+
+    return may_ask
+
+
+def _resolver(holds: Holds, journal: Journal) -> Watcher:
+    """What resolves the holds of a settled call, once its entries are written."""
+
+    def resolve(exchange: Exchange, entries: Sequence[Entry]) -> None:
+        journal.after_commit(lambda: holds.settled(exchange, entries))
+
+    return resolve
+
+
+def _learner(calibration: Calibration) -> Watcher:
+    """What learns from settled calls how long they are."""
+
+    def learn(exchange: Exchange, entries: Sequence[Entry]) -> None:
+        usage = entries[-1].usage
+        if usage is not None and entries[-1].usage_source == "provider":
+            calibration.note(exchange.call.model, len(exchange.call.body), usage.input_tokens, usage.output_tokens)
+
+    return learn
 
 
 def _origin(source: Source) -> str:

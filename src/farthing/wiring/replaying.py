@@ -5,25 +5,28 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
+from random import Random
 
 import msgspec
 from msgspec.structs import replace
 
 from farthing.advisor import OpenRecords, Replayed, VirtualClock, VirtualLoop, moved_to, replay
+from farthing.budgets import Limits
 from farthing.config import Settings, Upstream
 from farthing.errors import TrafficError
-from farthing.gateway import Source
+from farthing.gateway import Holds, ReplyCache, Source
 from farthing.ledger.report import Figures
 from farthing.ports import Journal
 from farthing.providers.recorded import RecordedUpstream
-from farthing.schema import Recorded, Sums
+from farthing.schema import Limit, Recorded, Sums
 from farthing.stores.journal import FileJournal
 from farthing.stores.live_totals import LiveTotals
+from farthing.stores.memory_budgets import MemoryBudgets
 from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies
 from farthing.stores.sqlite_ledger import SqliteLedger
 from farthing.stores.tallying import TallyingJournal
-from farthing.wiring.parts import ledger_path, pipeline_of, policy_of, sources_of
+from farthing.wiring.parts import Parts, ledger_path, pipeline_of, policy_of, sources_of
 
 ANY_MODEL = {"recorded": Upstream(kind="recorded", models=("*",))}
 """Where calls go when no upstream is configured: every model is served, and priced by its name."""
@@ -75,14 +78,21 @@ def _replay(settings: Settings, traffic: Iterable[Recorded], present: int, journ
     loop = VirtualLoop()  # type: ignore[abstract]  # what it leaves out, virtual time has no use for
     clock = VirtualClock(loop, moved_to(first.at, present))
     open_records = OpenRecords()
+    policy = policy_of(settings)
+    policy = replace(policy, fallback=replace(policy.fallback, attempts=1))  # what failed then had been tried enough
+    levels = [MemoryReplies(settings.cache.memory)] if settings.cache.memory else []
     pipeline = pipeline_of(
-        policy_of(settings),
-        _sources(settings, open_records),
-        current_book(settings.prices.overrides),
-        journal,
-        clock,
-        [MemoryReplies(settings.cache.memory)] if settings.cache.memory else [],
-        authenticated=bool(settings.keys),
+        Parts(
+            policy,
+            _sources(settings, open_records),
+            current_book(settings.prices.overrides),
+            journal,
+            clock,
+            ReplyCache(levels, clock),
+            Holds(MemoryBudgets(), Limits(policy.limits), _nothing_spent),
+            Random(policy.version).random,  # noqa: S311 (weights and waits, the same in every replay)
+            authenticated=lambda: bool(settings.keys),
+        )
     )
     replaying = loop.create_task(replay(chain([first], records), pipeline.handle, open_records, clock))
     try:
@@ -94,6 +104,11 @@ def _replay(settings: Settings, traffic: Iterable[Recorded], present: int, journ
         raise
     finally:
         loop.close()
+
+
+async def _nothing_spent(limit: Limit, subject: str, at: int) -> dict[int, int]:
+    """A replay begins with every budget untouched."""
+    return {}
 
 
 def _with_upstreams(settings: Settings) -> Settings:

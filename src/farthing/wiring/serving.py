@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -12,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from farthing import __version__
-from farthing.config import Settings
+from farthing.config import Settings, resolve_secret
 from farthing.dashboard.app import create_app
 from farthing.dashboard.panel import Panel
 from farthing.errors import ConfigError, PriceError
-from farthing.gateway import Pipeline, Watcher
+from farthing.gateway import Holds, Pipeline, ReplyCache, Watcher
 from farthing.ports import LedgerStore, ReplyStore
 from farthing.pricing import PriceBook
 from farthing.schema import Entry, Exchange
@@ -30,7 +31,8 @@ from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies, SqliteReplies
 from farthing.stores.retention import Retention
 from farthing.stores.sqlite_ledger import SqliteLedger
-from farthing.wiring.parts import keyring_of, ledger_path, pipeline_of, policy_of, sources_of
+from farthing.wiring.limiting import start_holds
+from farthing.wiring.parts import Parts, key_store_of, keyring_of, ledger_path, pipeline_of, policy_of, sources_of
 
 SETTLE_SECONDS = 5.0
 """How long calls that a stop cut off may take to be entered."""
@@ -54,6 +56,7 @@ class Running(msgspec.Struct):
     journal: FileJournal
     book: PriceBook
     totals: LiveTotals
+    holds: Holds
 
 
 @asynccontextmanager
@@ -66,10 +69,12 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     path = Path(settings.ledger.path)
     book = current_book(settings.prices.overrides)
     policy = policy_of(settings)
-    keyring = keyring_of(settings, environ)
     archive = PriceArchive(path / "prices")
     totals = LiveTotals()
     async with AsyncExitStack() as stack:
+        keys = key_store_of(settings, environ)
+        stack.callback(keys.close)
+        keyring = keyring_of(settings, environ, keys, clock)
         ledger = SqliteLedger(ledger_path(settings))
         stack.callback(ledger.close)
         retention = Retention(settings.ledger.retention_days, clock)
@@ -86,9 +91,22 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             bodies = Bodies(path / "bodies.sqlite", Retention(settings.ledger.bodies_days, clock))
             stack.callback(bodies.close)
             watchers.append(_recorder(bodies))
+        holds = start_holds(settings, environ, "", journal, ledger, stack)
         sources = sources_of(settings, environ)
         pipeline = pipeline_of(
-            policy, sources, book, journal, clock, levels, authenticated=keyring.authenticates, watchers=watchers
+            Parts(
+                policy,
+                sources,
+                book,
+                journal,
+                clock,
+                ReplyCache(levels, clock),
+                holds,
+                random.random,
+                lambda: keyring.authenticates,
+                keyring.scope_of,
+                watchers,
+            )
         )
         stack.push_async_callback(_settled, pipeline)  # with its upstreams closed, what is left in flight ends at once
         for source in sources.values():
@@ -99,20 +117,26 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             tally=totals.rollups,
             in_flight=lambda: list(pipeline.in_flight.values()),
             journal_lag=lambda: journal.backlog,
+            accounts=holds.accounts,
             not_ready=lambda: [failure for failure in (journal.failure, journal.store_failure) if failure],
             clock=clock,
             version=__version__,
             policy=policy.version,
             allowed_hosts=settings.server.allowed_hosts,
         )
+        admin_token = resolve_secret(settings.server.admin_token, environ)
         address = (settings.server.host, settings.server.port)
         limits = Limits(settings.server.max_body, settings.server.max_header, settings.server.idle_timeout)
         intakes = Intakes(keyring, settings.server.allowed_hosts)
-        service = Service(pipeline, intakes, journal, clock, ControlPlane(create_app(panel), address), limits)
+        service = Service(
+            pipeline, intakes, journal, clock, ControlPlane(create_app(panel, admin_token), address), limits
+        )
         port = await service.start(*address)
         stack.push_async_callback(service.stop)
+        watching = asyncio.get_running_loop().create_task(keyring.watch())
+        stack.callback(watching.cancel)
         _spare_the_collector()
-        yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, totals)
+        yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, totals, holds)
 
 
 async def _settled(pipeline: Pipeline) -> None:
