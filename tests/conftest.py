@@ -18,6 +18,8 @@ import pytest
 from farthing.config import Fallback, Ledger, Server, Settings, Upstream
 from farthing.schema import Entry
 
+pytest_plugins = ["postgres_server", "redis_server"]
+
 if TYPE_CHECKING:
     from farthing.wiring.serving import Running
 

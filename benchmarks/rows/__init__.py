@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure
+from benchmarks.rows.admission import admission, admission_redis
 from benchmarks.rows.hits import hit_1k, hit_128k
 from benchmarks.rows.installing import install
 from benchmarks.rows.latency import added_p50
@@ -19,6 +20,8 @@ ROWS: dict[str, Callable[[Effort], list[Figure]]] = {
     "proxied-128k": proxied_128k,
     "hit-1k": hit_1k,
     "hit-128k": hit_128k,
+    "admission": admission,
+    "admission-redis": admission_redis,
     "added-p50": added_p50,
     "stream-chunk": stream_chunk,
     "ledger-entry": ledger_entry,

@@ -60,7 +60,7 @@ class Question(msgspec.Struct, frozen=True):
     """One request to an upstream: `path` is relative to its base address ("/chat/completions").
 
     `headers` are the caller's that may be passed on (lower-case names); the adapter adds its own credentials.
-    `drainable`: the rest is cheap enough to be read for its meter once the caller has left.
+    `drainable` is asked once the caller has left: whether the rest is cheap enough to be read for its meter.
     """
 
     method: str
@@ -68,7 +68,7 @@ class Question(msgspec.Struct, frozen=True):
     headers: Headers
     body: bytes
     stream: bool
-    drainable: bool = True
+    drainable: Callable[[], bool] = lambda: True
 
 
 class Outcome(msgspec.Struct, frozen=True):

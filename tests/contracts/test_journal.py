@@ -55,11 +55,11 @@ class Failing(MemoryLedger):
         self.works = True
         self.tried = threading.Event()
 
-    def ingest(self, records, position) -> None:
+    def ingest(self, records, position, journal="") -> None:
         self.tried.set()
         if not self.works:
             raise LedgerError("The disk of the ledger is full.")
-        super().ingest(records, position)
+        super().ingest(records, position, journal)
 
 
 @pytest.fixture(params=["file", "file always", "tallying"])

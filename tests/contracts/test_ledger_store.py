@@ -264,7 +264,7 @@ def test_records_and_position_are_taken_together_or_not_at_all(path):
     store.ingest(stored(entry(0)), 1)
     with sqlite3.connect(path) as db:
         db.execute(
-            "CREATE TRIGGER crash BEFORE UPDATE ON progress WHEN new.name = 'position'"
+            "CREATE TRIGGER crash BEFORE UPDATE ON progress WHEN new.name = 'taken'"
             " BEGIN SELECT RAISE(ABORT, 'power'); END"
         )
     with pytest.raises(LedgerError, match="power"):

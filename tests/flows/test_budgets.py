@@ -60,7 +60,7 @@ def test_a_call_whose_worst_case_does_not_fit_is_refused_with_the_arithmetic(gat
     spent = gateway.entries()[0].cost
     assert error["details"]["shortfall_usd"] == f"${(spent - 1000) / 10**12:.12f}".rstrip("0")
     assert int(refused.headers["retry-after"]) > 0
-    answered, entered = gateway.entries()
+    _, entered = gateway.entries()
     assert (entered.status, entered.error, entered.cost, entered.attempt) == (402, "budget_exceeded", 0, 0)
 
 

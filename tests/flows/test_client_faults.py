@@ -133,7 +133,9 @@ def test_headers_over_the_limit_are_refused(gateway):
 
 
 def test_an_endless_header_is_cut_off(gateway):
-    received = gateway.raw(b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-endless: " + b"a" * 1_000_000, timeout=3)
+    received = gateway.raw(
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-endless: " + b"a" * 1_000_000, timeout=3
+    )
 
     assert received.startswith(b"HTTP/1.1 413")
 

@@ -122,7 +122,8 @@ def test_a_caller_that_leaves_while_it_waits_is_entered(gateway_with, upstream_t
         assert gate.asked.acquire(timeout=10)
         with socket.create_connection(("127.0.0.1", gateway.port)) as leaver:
             leaver.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
+                + body
             )
             wait_until(lambda: len(gateway.running.service.pipeline.in_flight) == 2)
         wait_until(lambda: len(gateway.running.service.pipeline.in_flight) == 1)

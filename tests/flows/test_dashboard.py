@@ -20,6 +20,7 @@ from farthing.schema import HOUR, Call, Caller, Decision, Entry, Exchange, Usage
 from farthing.stores.memory_ledger import MemoryLedger
 from farthing.stores.price_files import packaged_book
 from farthing.stores.sqlite_ledger import SqliteLedger
+from farthing.stores.worker_totals import Totals
 
 BOOK = packaged_book()
 NOW = 1_795_000_000 * 10**9
@@ -45,6 +46,7 @@ def panel_over(ledger: LedgerStore, **changes: object) -> Panel:
         tally=ledger.rollups,
         in_flight=list,
         accounts=list,
+        elsewhere=Totals,
         journal_lag=lambda: 0,
         not_ready=list,
         clock=StoppedClock(),

@@ -15,6 +15,7 @@ from farthing.dashboard.panel import Panel
 from farthing.ports import Stored
 from farthing.schema import Call, Caller, Decision, Entry, Exchange, Usage
 from farthing.stores.memory_ledger import MemoryLedger
+from farthing.stores.worker_totals import Totals
 
 NOW = 1_795_000_000 * 10**9
 PAGES = ("/", "/?range=24h", "/calls/call-0")
@@ -47,6 +48,7 @@ def client_over(entry: Entry, in_flight: Sequence[Exchange] = ()) -> TestClient:
         tally=ledger.rollups,
         in_flight=lambda: in_flight,
         accounts=list,
+        elsewhere=Totals,
         journal_lag=lambda: 0,
         not_ready=list,
         clock=StoppedClock(),

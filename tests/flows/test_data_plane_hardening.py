@@ -19,7 +19,9 @@ CHAT = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "Say hel
 
 def post(body: object, headers: str = "", path: str = "/v1/chat/completions", version: str = "1.1") -> bytes:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return f"POST {path} HTTP/{version}\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n{headers}\r\n".encode() + data
+    return (
+        f"POST {path} HTTP/{version}\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n{headers}\r\n".encode() + data
+    )
 
 
 def chunked(body: object, trailers: bytes) -> bytes:
@@ -68,7 +70,9 @@ def test_a_client_that_asks_to_continue_is_not_told_so_inside_another_answer(gat
     slow_stub(monkeypatch)
     gateway = gateway_with()
     second = json.dumps({**CHAT, "seed": 2}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(post({**CHAT, "stream": True}) + head % len(second))
         received = b""

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from farthing.ports import Outcome, Question
+from farthing.ports import Flow, Outcome, Question
 from farthing.providers import http
 from farthing.providers.http import HttpSettings, HttpUpstream
 
@@ -20,13 +20,13 @@ class Basin:
     """A sink that says when something came."""
 
     def __init__(self) -> None:
-        self.body = b""
+        self.flow: Flow | None = None
         self.came = asyncio.Event()
 
-    def begin(self, status, headers, flow) -> None: ...
+    def begin(self, status, headers, flow) -> None:
+        self.flow = flow
 
     def chunk(self, data: bytes) -> None:
-        self.body += data
         self.came.set()
 
 
@@ -142,7 +142,7 @@ def test_what_is_dear_is_not_drained(upstream_that):
 
     async def scene() -> Outcome:
         upstream = upstream_at(port, on_disconnect="drain")
-        outcome, _, took = await leave(upstream, question(drainable=False))
+        outcome, _, took = await leave(upstream, question(drainable=lambda: False))
         assert took < 1
         await upstream.close()
         return outcome
@@ -249,3 +249,22 @@ def test_a_drain_that_ends_just_as_its_time_is_up_leaves_its_connection_to_the_n
 
     assert outcome.ending in ("complete", "disconnected")
     assert again == Outcome("complete")
+
+
+def test_a_caller_that_reads_no_further_is_to_blame_for_the_deadline(upstream_that):
+    port = upstream_that(Talker(20)).port
+
+    async def scene() -> Outcome:
+        upstream = upstream_at(port, on_disconnect="abort", deadline=0.5)
+        basin = Basin()
+        asking = asyncio.ensure_future(upstream.ask(question(), basin))
+        await asyncio.wait_for(basin.came.wait(), 5)
+        basin.flow.pause()
+        outcome = await asyncio.wait_for(asking, 0.5 + 1)
+        await upstream.close()
+        return outcome
+
+    outcome = asyncio.run(scene())
+
+    assert outcome.ending == "disconnected"
+    assert "the caller took longer" in outcome.detail

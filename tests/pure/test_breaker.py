@@ -53,6 +53,26 @@ def test_it_rests_when_half_of_many_fail_though_never_in_a_row():
     assert rest_of(health) == 5
 
 
+def test_it_does_not_rest_while_most_calls_are_answered():
+    assert rest_of(health_after(*["answered", "answered", "retry"] * ENOUGH)) == 0
+
+
+def test_failures_of_a_while_ago_still_count():
+    health = health_after(*["answered", "retry"] * (ENOUGH // 2 - 1))
+    health.note("up", "answered", NOW + 16 * SECOND)
+    assert rest_of(health, NOW + 16 * SECOND) == 0
+    health.note("up", "retry", NOW + 16 * SECOND)
+    assert rest_of(health, NOW + 16 * SECOND) == 5
+
+
+def test_what_it_failed_before_a_rest_is_forgotten_once_it_is_well_again():
+    health = health_after(*["answered", "retry"] * (ENOUGH // 2 - 1), "retry", "retry")
+    later = NOW + 5 * SECOND
+    for judgement in ("answered", "retry", "answered", "retry"):
+        health.note("up", judgement, later)
+    assert rest_of(health, later) == 0
+
+
 def test_failures_of_long_ago_are_forgotten():
     health = health_after(*["answered", "retry"] * (ENOUGH // 2 - 1))
     health.note("up", "answered", NOW + 31 * SECOND)
@@ -117,6 +137,16 @@ def test_a_pause_outlasts_a_later_answer():
     health.note("up", "retry", NOW, Pacing(retry_at=NOW + 9 * SECOND))
     health.note("up", "answered", NOW + 1, Pacing())
     assert rest_of(health) == 9
+
+
+def test_there_is_nothing_to_heed_about_one_that_only_answers():
+    assert Health(FALLBACK).is_well("new")
+    assert health_after("answered", "retry", "caller").is_well("up")
+    assert not health_after("retry", "retry", "retry").is_well("up")
+    assert not health_after("quota").is_well("up")
+    health = health_after("answered")
+    health.note("up", "answered", NOW, Pacing(rooms=(Room(9, 10, NOW, NOW + SECOND),)))
+    assert not health.is_well("up")
 
 
 def test_credit_that_ran_out_means_a_long_rest_at_once():

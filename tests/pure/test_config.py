@@ -376,5 +376,7 @@ def test_limits_that_could_not_be_kept_are_refused(written, text, message):
 
 
 def test_gateways_that_share_a_ledger_may_be_many(written):
-    written('[budgets.b]\nusd = "1"\n[shared]\nreplicas = 3\npostgres = "env:POSTGRES"\n[key_store]\npepper = "env:PEPPER"')
+    written(
+        '[budgets.b]\nusd = "1"\n[shared]\nreplicas = 3\npostgres = "env:POSTGRES"\n[key_store]\npepper = "env:PEPPER"'
+    )
     assert load(None, {}).settings.shared.replicas == 3

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from farthing.dialects import read_pacing, wait_for
+from farthing.dialects import read_pacing
 from farthing.dialects.pacing import LONGEST
 from farthing.schema.pacing import Pacing, Room
 
@@ -18,6 +18,10 @@ NOW = 1_795_000_000 * SECOND
 
 def at(seconds: int) -> datetime:
     return datetime.fromtimestamp(NOW // SECOND + seconds, UTC)
+
+
+def wait_for(pacing: Pacing, tokens: int, now: int) -> int:
+    return max(pacing.fits_at(tokens) - now, 0)
 
 
 def http_date(seconds: int) -> bytes:
@@ -34,6 +38,7 @@ def pause(*headers: tuple[bytes, bytes], status: int = 429) -> float | None:
     [
         ([(b"retry-after", b"7")], 7),
         ([(b"retry-after", b"0.5")], 0.5),
+        ([(b"retry-after", b"1.05")], 1.05),
         ([(b"retry-after", b"20s")], 20),
         ([(b"retry-after", http_date(90))], 90),
         ([(b"retry-after", http_date(-90))], 0),
@@ -46,6 +51,7 @@ def pause(*headers: tuple[bytes, bytes], status: int = 429) -> float | None:
         ([(b"retry-after", b"inf")], None),
         ([(b"retry-after", b"1e9")], None),
         ([(b"retry-after", b"")], None),
+        ([(b"retry-after", b"7" + b" " * 100)], None),
         ([(b"retry-after", b"Fri, 99 Foo 2026 99:99:99 GMT")], None),
         ([(b"retry-after", b"\xef\xbc\x97")], None),
     ],
@@ -57,6 +63,7 @@ def test_a_pause_is_read_in_every_form(headers, seconds):
 def test_only_a_refusal_asks_for_a_pause():
     assert pause((b"retry-after", b"7"), status=200) is None
     assert pause((b"retry-after", b"7"), status=503) == 7
+    assert pause((b"retry-after", b"7"), status=400) == 7
 
 
 @pytest.mark.parametrize(
@@ -68,7 +75,8 @@ def test_only_a_refusal_asks_for_a_pause():
         (b"2m59.56s", 179.56),
         (b"1h2m3s", 3600),
         (b"12", 12),
-        (b"7.66s", 7.66),
+        (b"7.06s", 7.06),
+        (b"1.5s", 1.5),
     ],
 )
 def test_openais_resets_are_durations(reset, seconds):
@@ -91,6 +99,16 @@ def test_anthropics_resets_are_instants():
     assert len(pacing.rooms) == 3
     assert wait_for(pacing, 1, NOW) == 40 * SECOND
     assert wait_for(pacing, 1, NOW + 41 * SECOND) == 0
+
+
+def test_anthropics_limit_of_tokens_is_taken_of_by_tokens_and_an_instant_without_a_zone_is_in_utc():
+    headers = (
+        (b"anthropic-ratelimit-tokens-remaining", b"10"),
+        (b"anthropic-ratelimit-tokens-limit", b"20"),
+        (b"anthropic-ratelimit-tokens-reset", at(30).replace(tzinfo=None).isoformat().encode()),
+    )
+    pacing = read_pacing(200, headers, NOW)
+    assert [wait_for(pacing, tokens, NOW) / SECOND for tokens in (10, 15, 20)] == [0, 15, 30]
 
 
 def test_a_limit_fills_up_steadily_until_its_reset():

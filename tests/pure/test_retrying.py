@@ -60,6 +60,11 @@ def test_a_wait_is_never_longer_than_its_bound(attempt, draw, first, longest):
     assert backoff(fallback, attempt, 0.0) == 0
 
 
+def test_each_wait_may_be_twice_as_long_as_the_one_before():
+    fallback = Fallback(backoff=100, longest_backoff=1000)
+    assert [backoff(fallback, attempt, 0.5) for attempt in range(1, 7)] == [50, 100, 200, 400, 500, 500]
+
+
 BOUNDED = Fallback(attempts=3, deadline=100, max_cost=50)
 
 

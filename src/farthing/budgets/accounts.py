@@ -52,6 +52,7 @@ class Limits:
 
     def __init__(self, limits: Sequence[Limit]) -> None:
         self._limits = tuple(limits)
+        self.any = bool(self._limits)
         self._applying = lru_cache(maxsize=REMEMBERED)(self._find)
 
     def claims(self, caller: Caller, model: str, at: int, *, usd: int | None, tokens: int) -> tuple[Claim, ...]:

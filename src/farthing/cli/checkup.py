@@ -15,13 +15,13 @@ from typing import Literal
 import msgspec
 
 from farthing.cli.figures import counted
-from farthing.cli.ledgers import journal_path
 from farthing.config import Loaded, Server, Settings, resolve_secret
 from farthing.config.secrets import references
 from farthing.errors import ConfigError
 from farthing.stores.price_files import current_book
 from farthing.stores.segments import verify_journal
 from farthing.wiring.parts import upstreams_of
+from farthing.wiring.shared import journals
 
 OLDEST_PYTHON = (3, 11)
 LIBRARIES = (
@@ -96,11 +96,11 @@ def ledger_directory(settings: Settings) -> Iterator[Finding]:
 
 def journal(settings: Settings) -> Iterator[Finding]:
     """Whether every record of the journal is as it was written."""
-    directory = journal_path(settings)
-    if not directory.is_dir():
+    found = journals(settings)
+    if not found:
         yield Finding("journal", "ok", "none yet")
         return
-    problems = verify_journal(directory)
+    problems = [problem for directory, _ in found for problem in verify_journal(directory)]
     if problems:
         hint = "Restore it from a backup; `farthing ledger verify` says more."
         yield Finding("journal", "failure", "\n".join(problems), hint)

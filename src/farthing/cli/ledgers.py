@@ -10,15 +10,15 @@ from farthing.errors import LedgerError
 from farthing.ports import LedgerStore
 from farthing.schema import Entry
 from farthing.stores.journal import FileJournal, lock_directory
-from farthing.stores.sqlite_ledger import SqliteLedger
-from farthing.wiring.parts import ledger_path
+from farthing.wiring.shared import journal_place, journals, ledger_store_of
 
 
 @contextmanager
 def ledger_of(settings: Settings) -> Iterator[LedgerStore]:
-    """The ledger's store, with all that the journal holds; raises LedgerError when there is none, or it is damaged."""
+    """The ledger's store, with what the journals here hold; raises LedgerError when it is missing or damaged."""
     with store_of(settings) as store:
-        _hand_over(journal_path(settings), store)
+        for directory, name in journals(settings):
+            _hand_over(directory, name, store)
         yield store
 
 
@@ -26,37 +26,31 @@ def ledger_of(settings: Settings) -> Iterator[LedgerStore]:
 def store_of(settings: Settings) -> Iterator[LedgerStore]:
     """The ledger's store as it is; raises LedgerError when there is none."""
     directory = Path(settings.ledger.path)
-    if not directory.is_dir():
+    if not settings.shared.postgres and not directory.is_dir():
         hint = "`farthing up` starts one; `ledger.path` in the configuration says where it is."
         raise LedgerError(f"There is no ledger in {directory.absolute()}", hint=hint)
-    store = SqliteLedger(ledger_path(settings))
+    store = ledger_store_of(settings, os.environ)
     try:
         yield store
     finally:
         store.close()
 
 
-def journal_path(settings: Settings) -> Path:
-    """The directory of the journal in front of the store."""
-    return Path(settings.ledger.path) / "journal"
-
-
 def append(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Add entries to the ledger; raises LedgerError while a gateway is running on it."""
+    """Add entries to the ledger; raises LedgerError while a gateway is running on its journal here."""
     with store_of(settings) as store:
-        journal = FileJournal(journal_path(settings), store)
+        directory, name = journal_place(settings, 0)
+        journal = FileJournal(directory, store, name=name)
         try:
             journal.append(entries)
         finally:
             journal.close()
 
 
-def _hand_over(journal: Path, store: LedgerStore) -> None:
+def _hand_over(journal: Path, name: str, store: LedgerStore) -> None:
     """Give the store what a gateway that died had only journalled; one that runs does so itself."""
-    if not journal.is_dir():
-        return
     try:
         os.close(lock_directory(journal))
     except LedgerError:
         return
-    FileJournal(journal, store).close()
+    FileJournal(journal, store, name=name).close()

@@ -2,9 +2,10 @@
 
 import msgspec
 
-from farthing.cli.ledgers import journal_path, store_of
+from farthing.cli.ledgers import store_of
 from farthing.config import Settings
 from farthing.stores.segments import verify_journal
+from farthing.wiring.shared import journals
 
 
 class Proven(msgspec.Struct, frozen=True):
@@ -18,5 +19,6 @@ class Proven(msgspec.Struct, frozen=True):
 def prove(settings: Settings) -> Proven:
     """Check all of a ledger, whether or not a gateway is running on it; raises LedgerError when there is none."""
     with store_of(settings) as store:
-        problems = [*verify_journal(journal_path(settings)), *store.check()]
-        return Proven(not problems, store.position(), problems)
+        problems = [problem for directory, _ in journals(settings) for problem in verify_journal(directory)]
+        problems += store.check()
+        return Proven(not problems, sum(1 for _ in store.entries()), problems)

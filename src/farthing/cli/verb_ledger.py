@@ -1,9 +1,11 @@
-"""`farthing ledger`: read, export, verify and re-rate the ledger."""
+"""`farthing ledger`: read, export, verify, re-rate and reconcile the ledger."""
 
 import csv
 import sys
 import time
 from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
 
 import click
 import msgspec
@@ -14,6 +16,7 @@ from farthing.cli.figures import dollars
 from farthing.cli.following import latest
 from farthing.cli.ledgers import ledger_of
 from farthing.cli.proving import Proven, prove
+from farthing.cli.reconciling import in_words, reconciled
 from farthing.cli.render import answer, table
 from farthing.cli.rerating import OWN, Rerating, rerated
 from farthing.cli.when import instant, shown
@@ -24,7 +27,7 @@ from farthing.schema import Entry, usd
 
 @click.group()
 def command() -> None:
-    """Read, export, verify and re-rate the ledger."""
+    """Read, export, verify, re-rate and reconcile the ledger."""
 
 
 @command.command()
@@ -84,6 +87,24 @@ def rerate(asked: Asked, edition: str, apply: bool) -> None:
     if apply and edition == OWN:
         raise click.UsageError("--apply needs the --edition to apply")
     answer(asked, "farthing.ledger.rerate/1", rerated(configuration(asked).settings, edition, apply), _differences)
+
+
+@command.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option(
+    "--tolerance", type=click.FloatRange(0, 100), default=0.1, show_default=True, metavar="PERCENT", help="Of the bill."
+)
+@verb
+def reconcile(asked: Asked, files: tuple[Path, ...], tolerance: float) -> None:
+    """Compare the ledger with a provider's own account; exit 1 when they differ by more than the tolerance.
+
+    Each FILE is an export of usage or costs from OpenAI, Anthropic or OpenRouter, of one provider at a time. Tokens and
+    dollars are compared apart, by model and UTC day, on the days that both sides have in full.
+    """
+    share = Fraction(str(tolerance)) / 100
+    found = reconciled(configuration(asked).settings, files, share, time.time_ns())
+    answer(asked, "farthing.ledger.reconcile/1", found, in_words)
+    click.get_current_context().exit(0 if found.comparable and not found.off else 1)
 
 
 def _write_lines(entries: Iterable[Entry]) -> None:

@@ -124,10 +124,11 @@ class _Handlers:
 
     async def metrics(self, _: Request) -> Response:
         panel = self._panel
+        elsewhere = panel.elsewhere()
         seen = Observed(
-            rollups=tuple(panel.tally()),
-            in_flight=len(panel.in_flight()),
-            journal_lag=panel.journal_lag(),
+            rollups=(*panel.tally(), *elsewhere.rollups),
+            in_flight=len(panel.in_flight()) + elsewhere.in_flight,
+            journal_lag=panel.journal_lag() + elsewhere.journal_lag,
             ready=not panel.not_ready(),
             accounts=tuple(panel.accounts()),
         )

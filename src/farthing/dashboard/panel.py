@@ -7,6 +7,7 @@ import msgspec
 from farthing.ports import Clock, LedgerStore
 from farthing.pricing import PriceBook
 from farthing.schema import Account, Exchange, Rollup
+from farthing.stores.worker_totals import Totals
 
 
 class Panel(msgspec.Struct, frozen=True):
@@ -14,7 +15,8 @@ class Panel(msgspec.Struct, frozen=True):
 
     `edition` finds a price book by its version (`None` when it is gone), for the unit prices on receipts;
     `tally` gives the sums since the process started, and `journal_lag` the records that the ledger has not taken yet,
-    for metrics; `accounts` are those of limits that were held from; `not_ready` says in sentences why the gateway
+    for metrics; `elsewhere` is what other workers of this gateway have added up, and are busy with; `accounts` are
+    those of limits that were held from; `not_ready` says in sentences why the gateway
     should get no traffic, and nothing when it should. `allowed_hosts` are the names that a browser may know it by: a
     page elsewhere that makes its own name point here is refused.
     """
@@ -25,6 +27,7 @@ class Panel(msgspec.Struct, frozen=True):
     in_flight: Callable[[], Sequence[Exchange]]
     journal_lag: Callable[[], int]
     accounts: Callable[[], Sequence[Account]]
+    elsewhere: Callable[[], Totals]
     not_ready: Callable[[], Sequence[str]]
     clock: Clock
     version: str

@@ -3,7 +3,7 @@
 from farthing.dialects.answers import Reading, is_object, read
 from farthing.dialects.catalogue import model_body, models_body
 from farthing.dialects.endpoints import ENDPOINTS, endpoint_at
-from farthing.dialects.pacing import read_pacing, wait_for
+from farthing.dialects.pacing import read_pacing
 from farthing.dialects.refusals import error_body, error_frame
 from farthing.dialects.relayed import answered_tokens
 from farthing.dialects.rendering import render
@@ -31,5 +31,4 @@ __all__ = [
     "read_retrieved",
     "render",
     "retrievable",
-    "wait_for",
 ]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from farthing.schema import HOUR, Headers
@@ -13,8 +14,10 @@ LONGEST: Final = HOUR
 """The longest pause, in ns, that is believed."""
 
 _REFUSED: Final = 400
+_KNOWN: Final = 512
+"""Values whose reading is remembered: the same come again and again."""
+_LONGEST_VALUE: Final = 40
 _NUMBER: Final = re.compile(rb"[0-9]{1,12}(?:\.[0-9]{1,12})?")
-_COUNT: Final = re.compile(rb"[0-9]{1,15}")
 _PART: Final = re.compile(rb"([0-9]{1,9}(?:\.[0-9]{1,12})?)(ms|d|h|m|s)")
 _DURATION: Final = re.compile(rb"(?:[0-9]{1,9}(?:\.[0-9]{1,12})?(?:ms|d|h|m|s))+")
 _UNITS: Final = {b"ms": 1e6, b"s": 1e9, b"m": 60e9, b"h": 3600e9, b"d": 86400e9}
@@ -23,7 +26,8 @@ Until = Callable[[bytes, int], int | None]
 """Reads how long from now (Unix ns) it is to an instant: ns, or `None` when the value makes no sense."""
 
 
-def _duration(value: bytes, _: int = 0) -> int | None:
+@lru_cache(_KNOWN)
+def _duration(value: bytes) -> int | None:
     """A duration in ns: "6m0s", "2m59.56s", "120ms", or a plain number of seconds.
 
     >>> _duration(b"6m0s"), _duration(b"120ms"), _duration(b"1.5"), _duration(b"soon")
@@ -36,36 +40,41 @@ def _duration(value: bytes, _: int = 0) -> int | None:
     return None
 
 
-def _milliseconds(value: bytes, _: int) -> int | None:
-    return round(float(value) * 1e6) if _NUMBER.fullmatch(value) else None
-
-
-def _until_timestamp(value: bytes, now: int) -> int | None:
-    """RFC 3339, as Anthropic writes its resets."""
+@lru_cache(_KNOWN)
+def _instant(value: bytes) -> int | None:
+    """An instant in Unix ns: RFC 3339, or a date as HTTP writes it."""
     try:
-        return _until(datetime.fromisoformat(value.decode("ascii")), now)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _until_date(value: bytes, now: int) -> int | None:
-    """Seconds, or a date as HTTP writes it."""
-    seconds = _duration(value)
-    if seconds is not None:
-        return seconds
-    try:
-        return _until(parsedate_to_datetime(value.decode("ascii")), now)
+        text = value.decode("ascii")
+        moment = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int(moment.timestamp() * 1e9)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
-def _until(instant: datetime, now: int) -> int:
-    if instant.tzinfo is None:
-        instant = instant.replace(tzinfo=UTC)
-    return int(instant.timestamp() * 1e9) - now
+def _for(value: bytes, _: int) -> int | None:
+    return _duration(value)
 
 
-_PAUSES: Final[tuple[tuple[bytes, Until], ...]] = ((b"retry-after-ms", _milliseconds), (b"retry-after", _until_date))
+def _for_milliseconds(value: bytes, _: int) -> int | None:
+    return round(float(value) * 1e6) if _NUMBER.fullmatch(value) else None
+
+
+def _until(value: bytes, now: int) -> int | None:
+    instant = _instant(value)
+    return None if instant is None else instant - now
+
+
+def _for_or_until(value: bytes, now: int) -> int | None:
+    seconds = _duration(value)
+    return _until(value, now) if seconds is None else seconds
+
+
+_PAUSES: Final[tuple[tuple[bytes, Until], ...]] = (
+    (b"retry-after-ms", _for_milliseconds),
+    (b"retry-after", _for_or_until),
+)
 
 
 def _limit(begin: str, end: str, until: Until, *, of_tokens: bool = False) -> tuple[bytes, bytes, bytes, Until, bool]:
@@ -78,12 +87,12 @@ def _limit(begin: str, end: str, until: Until, *, of_tokens: bool = False) -> tu
 
 
 _LIMITS: Final = (
-    _limit("x-ratelimit", "requests", _duration),
-    _limit("x-ratelimit", "tokens", _duration, of_tokens=True),
-    _limit("anthropic-ratelimit", "requests", _until_timestamp),
-    _limit("anthropic-ratelimit", "tokens", _until_timestamp, of_tokens=True),
-    _limit("anthropic-ratelimit", "input-tokens", _until_timestamp),
-    _limit("anthropic-ratelimit", "output-tokens", _until_timestamp),
+    _limit("x-ratelimit", "requests", _for),
+    _limit("x-ratelimit", "tokens", _for, of_tokens=True),
+    _limit("anthropic-ratelimit", "requests", _until),
+    _limit("anthropic-ratelimit", "tokens", _until, of_tokens=True),
+    _limit("anthropic-ratelimit", "input-tokens", _until),
+    _limit("anthropic-ratelimit", "output-tokens", _until),
 )
 _READ: Final = frozenset([name for name, _ in _PAUSES] + [name for limit in _LIMITS for name in limit[:3]])
 
@@ -93,7 +102,7 @@ def read_pacing(status: int, headers: Headers, now: int) -> Pacing | None:
 
     What makes no sense is ignored, and no pause is longer than an hour. A pause is asked for only by a refusal.
     """
-    said = dict([header for header in headers if header[0] in _READ])
+    said = dict([header for header in headers if header[0] in _READ and len(header[1]) <= _LONGEST_VALUE])
     if not said:
         return None
     retry_at = None
@@ -112,13 +121,8 @@ def read_pacing(status: int, headers: Headers, now: int) -> Pacing | None:
     return Pacing(retry_at, tuple(rooms)) if retry_at is not None or rooms else None
 
 
-def wait_for(pacing: Pacing, tokens: int, now: int) -> int:
-    """How long from now (Unix ns) until there is room for a call of so many tokens, in ns."""
-    return max(pacing.fits_at(tokens) - now, 0)
-
-
 def _count(value: bytes) -> int | None:
-    return int(value) if _COUNT.fullmatch(value) else None
+    return int(value) if value.isdigit() else None
 
 
 def _bounded(wait: int) -> int:

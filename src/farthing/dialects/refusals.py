@@ -19,7 +19,8 @@ _ANTHROPIC_TYPES: Final = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-_OPENAI_TYPES: Final = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 404: "not_found_error",
+_OPENAI_TYPES: Final = {401: "authentication_error", 402: "insufficient_quota",
+                        403: "permission_error", 404: "not_found_error",
                         429: "rate_limit_error", 504: "timeout"}  # fmt: skip
 
 

@@ -142,8 +142,9 @@ def encode(
 ) -> bytes:
     """The body to send upstream: the caller's own bytes unless something must change.
 
-    `model` renames the model; `max_output` is a cap on output, in tokens, in place of the caller's. A streamed chat or completions call that did not ask for its usage is made to ask;
-    `running_usage` asks for it in every frame (vLLM). Values that do not change are copied byte for byte.
+    `model` renames the model; `max_output` is a cap on output, in tokens, in place of the caller's. A streamed chat or
+    completions call that did not ask for its usage is made to ask; `running_usage` asks for it in every frame (vLLM).
+    Values that do not change are copied byte for byte.
     """
     forced = call.stream and call.endpoint in USAGE_ON_REQUEST and (running_usage or not call.wants_usage)
     renamed = model is not None and model != call.model

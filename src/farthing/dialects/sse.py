@@ -48,7 +48,7 @@ class Framer:
         start = max(0, len(rest) - 2)  # a break is two line ends: at most one and a half of them came before
         rest += chunk
         end = whole(rest, start)
-        frames = bytes(rest[:end])
+        frames = bytes(memoryview(rest)[:end])
         del rest[:end]
         if len(rest) > self._limit:
             self.endless = True

@@ -12,7 +12,7 @@ from farthing.dialects.watches import watch_over
 from farthing.prompts.estimate import estimate_input
 from farthing.schema import Call, Usage
 
-MAX_FRAME: Final = 32 * 1024 * 1024
+MAX_FRAME: Final = 16 * 1024 * 1024
 """A frame longer than this, in bytes, is no frame: the stream is garbage."""
 
 SAMPLE: Final = 64 * 1024

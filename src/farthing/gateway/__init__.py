@@ -7,6 +7,7 @@ from farthing.gateway.holding import Holds
 from farthing.gateway.keyring import Keyring
 from farthing.gateway.lookup import LookUp, ReplyCache
 from farthing.gateway.pipeline import Pipeline
+from farthing.gateway.repeats import Repeats
 from farthing.gateway.reserve import Reserve
 from farthing.gateway.settle import Settlement, Watcher
 
@@ -18,6 +19,7 @@ __all__ = [
     "Keyring",
     "LookUp",
     "Pipeline",
+    "Repeats",
     "ReplyCache",
     "Reserve",
     "Settlement",

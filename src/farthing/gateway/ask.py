@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 
 import msgspec
@@ -16,6 +17,7 @@ from farthing.schema import Attempt, Call, Decision, Exchange, Fallback, Route
 
 FAILED = frozenset(("retry", "rate_limited", "quota"))
 SECOND = 10**9
+BYTES_PER_TOKEN = 4
 
 
 class Ask:
@@ -51,9 +53,12 @@ class Ask:
         routes = self._order(exchange.call)
         for number in count(1):
             route = routes[(number - 1) % len(routes)]
+            offer = Offer(exchange.call, route, self._sources[route.upstream])
             try:
-                exchange = await self._due(exchange, route, number, again=number > len(routes))
-                exchange, offer = await self._offer(exchange, route, number)
+                if number > 1 or not self._health.is_well(route.upstream):
+                    exchange = await self._due(exchange, route, number, again=number > len(routes))
+                if self._reserve.limits_calls:
+                    exchange, offer = await self._afford(exchange, offer, number)
             except asyncio.CancelledError:
                 if not exchange.attempts:
                     raise
@@ -62,7 +67,9 @@ class Ask:
                 if not exchange.attempts:
                     raise
                 return exchange.noting("fallback", "gave_up", because=error.code)
-            made = await self._buyer.make(exchange, offer, outlet, drainable=self._is_drainable(exchange, offer))
+            made = await self._buyer.make(
+                exchange, offer, outlet, drainable=partial(self._is_drainable, exchange, offer)
+            )
             judgement = classify(made.attempt.reply)
             self._learn(made, judgement)
             exchange = _grown(exchange, offer, made)
@@ -84,7 +91,7 @@ class Ask:
         Raises Unavailable when it rests from its failures, or the pause is longer than this call can wait.
         """
         now = self._clock.now()
-        wait = self._health.opens_at(route.upstream, now) - now
+        wait = self._health.opens_at(route.upstream, now, len(exchange.call.body) // BYTES_PER_TOKEN) - now
         if again:
             wait = max(wait, backoff(self._fallback, number - 1, self._draw()))
         too_long = wait > self._fallback.longest_backoff or now + wait > exchange.arrived + self._fallback.deadline
@@ -97,9 +104,8 @@ class Ask:
             raise _resting(route.upstream, SECOND)
         return exchange
 
-    async def _offer(self, exchange: Exchange, route: Route, number: int) -> tuple[Exchange, Offer]:
-        """What is asked, with its worst case held: by this route or, where a budget says so, of a cheaper model."""
-        wanted = Offer(exchange.call, route, self._sources[route.upstream])
+    async def _afford(self, exchange: Exchange, wanted: Offer, number: int) -> tuple[Exchange, Offer]:
+        """What is asked, with its worst case held: what was wanted or, where a budget says so, a cheaper model."""
         try:
             return _cut(exchange, await self._reserve.hold(exchange, wanted, number))
         except Refused as refused:
@@ -110,6 +116,8 @@ class Ask:
                 try:
                     cheaper = self._routes.candidates(call)[0]
                 except UnknownModel:
+                    continue
+                if not self._health.is_well(cheaper.upstream):
                     continue
                 offer = Offer(call, cheaper, self._sources[cheaper.upstream])
                 try:
@@ -126,6 +134,8 @@ class Ask:
     def _learn(self, made: Made, judgement: Judgement) -> None:
         """Tell the health of an upstream from real traffic."""
         attempt = made.attempt
+        if not self._sources[attempt.upstream].own_key and judgement in ("quota", "rate_limited"):
+            return  # the limit of one caller's own key
         pacing = read_pacing(attempt.reply.status, attempt.reply.headers, attempt.ended)
         self._health.note(attempt.upstream, judgement, attempt.ended, pacing)
 
@@ -140,7 +150,8 @@ class Ask:
         if before and (judgement == "quota" or any(cost != 0 for cost in before)):
             return False
         elapsed = self._clock.now() - exchange.arrived
-        spent = sum(_cost(attempt) or 0 for attempt in attempts)
+        costs = [_cost(attempt) for attempt in attempts]
+        spent = None if None in costs else sum(cost or 0 for cost in costs)
         return may_retry(self._fallback, attempts=len(attempts), elapsed=elapsed, spent=spent)
 
 

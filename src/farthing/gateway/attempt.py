@@ -1,5 +1,7 @@
 """One attempt: an upstream asked once, and what it cost."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from farthing import dialects
@@ -15,9 +17,10 @@ class Source(msgspec.Struct, frozen=True):
 
     `prices` names the provider in the price book (empty: prices are found by the model's name alone); an owned machine
     costs `hourly` pico-dollars at `concurrency` calls at once instead, for `deadline` ns at the longest.
-    `running_usage`: it can report token counts in every chunk of a stream. `models` are those it is known to have,
-    where the price book does not say. `drain_cost` is the most, in pico-dollars, that reading an answer to its end may
-    cost once its caller has left, and `retrieves` whether stored responses can be asked for afterwards.
+    `own_key`: calls go under a key of the gateway's, not each under its caller's. `running_usage`: it can report token
+    counts in every chunk of a stream. `models` are those it is known to have, where the price book does not say.
+    `drain_cost` is the most, in pico-dollars, that reading an answer to its end may cost once its caller has left, and
+    `retrieves` whether stored responses can be asked for afterwards.
     """
 
     upstream: Upstream
@@ -25,6 +28,7 @@ class Source(msgspec.Struct, frozen=True):
     hourly: int | None = None
     concurrency: int = 1
     deadline: int = 600 * 10**9
+    own_key: bool = True
     running_usage: bool = False
     models: tuple[str, ...] = ()
     drain_cost: int | None = None
@@ -63,7 +67,9 @@ class Buyer:
         self._book = book
         self._clock = clock
 
-    async def make(self, exchange: Exchange, offer: Offer, outlet: Outlet | None, *, drainable: bool) -> Made:
+    async def make(
+        self, exchange: Exchange, offer: Offer, outlet: Outlet | None, *, drainable: Callable[[], bool]
+    ) -> Made:
         """Ask once, pouring a stream to the caller as it comes. Failure is data from here on, not an exception."""
         call, source = offer.call, offer.source
         question = Question(

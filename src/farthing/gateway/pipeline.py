@@ -19,9 +19,16 @@ ABORTED = Reply(status=LEFT, ending="disconnected", error="client_disconnected")
 class Pipeline:
     """Runs every call through the same stages, in an order that only wiring knows."""
 
-    def __init__(self, stages: Sequence[Stage], settlement: Settlement) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        settlement: Settlement,
+        recorded: Callable[[Exchange], Awaitable[None]] | None = None,
+    ) -> None:
+        """`recorded` returns once the reply of a call with an Idempotency-Key is kept for whoever repeats it."""
         self._stages = tuple(stages)
         self._settlement = settlement
+        self._recorded = recorded
         self.in_flight: dict[str, Exchange] = {}
 
     async def handle(self, exchange: Exchange, outlet: Outlet | None = None) -> Exchange:
@@ -48,6 +55,8 @@ class Pipeline:
         finally:
             del self.in_flight[exchange.id]
             self._settlement.settle(exchange)
+        if self._recorded is not None and exchange.call.idempotency_key:
+            await self._recorded(exchange)
         return exchange
 
     async def emptied(self) -> None:

@@ -9,8 +9,8 @@ from farthing.ports import Clock, Flow, Outcome, Outlet
 from farthing.prompts.estimate import estimate_input
 from farthing.schema import Call, Headers, Reply, Usage
 
-MAX_PLAIN_REPLY = 64 * 1024 * 1024
-"""A plain answer is gathered before it is sent, so it is bounded; 64 MiB holds 2,048 embeddings of 3,072 floats."""
+MAX_PLAIN_REPLY = 48 * 1024 * 1024
+"""A plain answer is gathered before it is sent, so it is bounded; 48 MiB holds 1,500 embeddings of 3,072 floats."""
 
 KEEP_STREAM = 4 * 1024 * 1024
 """Streams longer than this are relayed but not kept for the cache."""
@@ -148,7 +148,13 @@ class Relay:
         if not self.begun:
             bad = outcome if outcome.ending != "complete" else Outcome("garbage", f"its stream held {reading.error}")
             failed = self._failed(bad, reply.usage)
-            return msgspec.structs.replace(failed, model=reply.model, tier=reply.tier, usage_source=reply.usage_source)
+            return msgspec.structs.replace(
+                failed,
+                model=reply.model,
+                tier=reply.tier,
+                usage_source=reply.usage_source,
+                error=(outcome.ending == "complete" and reading.error) or failed.error,
+            )
         error = self._error(outcome)
         frame = dialects.error_frame(self._call.endpoint, error, self._id)
         return msgspec.structs.replace(reply, error=_code(outcome, error), tail=frame)

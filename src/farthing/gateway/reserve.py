@@ -43,6 +43,11 @@ class Reserve:
         self._policy = policy_version
         self._output_prices: dict[tuple[str, str, str | None, int], int] = {}
 
+    @property
+    def limits_calls(self) -> bool:
+        """Whether there is any limit at all."""
+        return self._limits.any
+
     async def hold(self, exchange: Exchange, offer: Offer, number: int) -> Offer:
         """Hold the worst case of attempt `number`, its output cut down where a budget says so; the offer that fits.
 

@@ -35,7 +35,7 @@ async def retrieve(upstream: Upstream, call: Call, so_far: bytes) -> dialects.Re
     name = dialects.retrievable(call, so_far)
     if name is None:
         return None
-    question = Question("GET", f"/responses/{name}", call.headers, b"", stream=False, drainable=False)
+    question = Question("GET", f"/responses/{name}", call.headers, b"", stream=False, drainable=lambda: False)
     pause = PAUSE_SECONDS
     for _ in range(TRIES):
         await asyncio.sleep(pause)

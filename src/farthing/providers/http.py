@@ -131,7 +131,7 @@ class HttpUpstream:
 
     def _drains(self, question: Question, connection: UpstreamConnection) -> bool:
         """Whether the rest of an answer is read though nobody waits for it."""
-        if self._settings.on_disconnect == "abort" or not question.drainable or self._draining >= DRAINS:
+        if self._settings.on_disconnect == "abort" or not question.drainable() or self._draining >= DRAINS:
             return False
         stored = question.stream and question.path.partition("?")[0] == RESPONSES and connection.began
         return not (stored and self._settings.on_disconnect == "retrieve")
@@ -232,7 +232,9 @@ class HttpUpstream:
         loop = asyncio.get_running_loop()
         now, settings = loop.time(), self._settings
         for connection in list(self._busy):
-            if now > connection.deadline:
+            if now > connection.deadline and connection.paused:  # a slow reader is no sign of a slow upstream
+                connection.fail(Outcome("disconnected", f"the caller took longer than {settings.deadline:g} s to read"))
+            elif now > connection.deadline:
                 connection.fail(Outcome("timeout", f"{self.name} took longer than {settings.deadline:g} s"))
             elif now - connection.last_byte > settings.stall_timeout and not connection.paused:
                 connection.fail(Outcome("timeout", f"{self.name} sent nothing for {settings.stall_timeout:g} s"))

@@ -29,14 +29,20 @@ class Breaker:
         self._probing = False
         self._paused_until = 0
         self._pacing: Pacing | None = None
+        self._has_room_at = 0
         self._half = 0
         self._calls = [0, 0]
         self._failed = [0, 0]
 
     def opens_at(self, tokens: int = 0) -> int:
         """From when on it may be asked for a call of so many tokens; 0 when that was never in question."""
-        opens = max(self._rests_until, self._paused_until)
-        return opens if self._pacing is None else max(opens, self._pacing.fits_at(tokens))
+        room = self._pacing.fits_at(tokens) if tokens and self._pacing is not None else self._has_room_at
+        return max(self._rests_until, self._paused_until, room)
+
+    @property
+    def well(self) -> bool:
+        """Whether it never tripped since its last good answer, and was told of no limit."""
+        return not (self._trips or self._paused_until or self._pacing)
 
     def rests(self, now: int) -> bool:
         """Whether it tripped, and has not rested long enough."""
@@ -61,6 +67,7 @@ class Breaker:
             self.rest_until(pacing.retry_at)
         if pacing.rooms:
             self._pacing = Pacing(None, pacing.rooms)
+            self._has_room_at = self._pacing.fits_at(0)
 
     def answered(self, now: int) -> None:
         """Take note of a good answer: after a rest, it is well again."""
@@ -118,6 +125,11 @@ class Health:
         """The first instant from `now` on (Unix ns) at which an upstream may be asked for a call of so many tokens."""
         breaker = self._breakers.get(upstream)
         return now if breaker is None else max(now, breaker.opens_at(tokens))
+
+    def is_well(self, upstream: str) -> bool:
+        """Whether there is nothing to heed about an upstream: no rest, no pause, no limit of its own."""
+        breaker = self._breakers.get(upstream)
+        return breaker is None or breaker.well
 
     def rests(self, upstream: str, now: int) -> bool:
         """Whether an upstream is left alone at present (Unix ns) because it failed too often."""

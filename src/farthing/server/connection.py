@@ -9,7 +9,7 @@ import httptools
 import msgspec
 
 from farthing import dialects
-from farthing.errors import FarthingError, RequestError, TooLarge, UnknownEndpoint
+from farthing.errors import FarthingError, RequestError, TooLarge, Unavailable, UnknownEndpoint
 from farthing.gateway.refusal import error_reply
 from farthing.ports import Flow
 from farthing.schema import Call, Caller, Endpoint, Exchange, Headers, Reply
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOSING = b"connection: close\r\n"
+OVERLOADED = Unavailable(
+    "This gateway has as many calls under way as it serves at once.",
+    hint="Ask again in a second; server.max_in_flight and server.workers say how many it serves.",
+    retry_after=1.0,
+)
+AHEAD = 16
+"""Requests that a client may send ahead of their turn before it is read no further."""
+AHEAD_BYTES = 64 * 1024
+"""Bytes of their bodies, likewise."""
 
 
 class Request(msgspec.Struct):
@@ -205,7 +214,8 @@ class Connection(asyncio.Protocol):
         self._start_request()
         if self.busy or not self._writable:  # who does not take answers gets no more
             self._queue.append(request)
-            self.transport.pause_reading()
+            if len(self._queue) >= AHEAD or sum(len(waiting.body) for waiting in self._queue) > AHEAD_BYTES:
+                self.transport.pause_reading()  # from here on its leaving shows only when it is served
         else:
             self._dispatch(request)
 
@@ -253,6 +263,9 @@ class Connection(asyncio.Protocol):
         if endpoint is None and not path.startswith("/v1/"):
             self._task = self._loop.create_task(self._serve_control(request))
             return
+        if service.overloaded:
+            self._shed(endpoint or _nearest(path))
+            return
         caller = Caller()
         try:
             if endpoint is None:
@@ -272,6 +285,14 @@ class Connection(asyncio.Protocol):
             return
         exchange = service.exchange(call, caller, arrived)
         self._task = self._loop.create_task(self._serve_call(exchange, request.http10))
+
+    def _shed(self, endpoint: Endpoint) -> None:
+        """Refuse a call as cheaply as can be; it is counted, and not entered."""
+        self._service.shed += 1
+        reply = error_reply(endpoint, OVERLOADED, "")
+        head = b"%b%bcontent-length: %d\r\n%b\r\n"
+        closing = b"" if self.keep_alive else CLOSING
+        self._finish(head % (status_line(503), header_lines(reply.headers), len(reply.body), closing) + reply.body)
 
     def _read_headers(self, headers: list[tuple[bytes, bytes]]) -> Intake:
         """What the headers say; those of the request before are usually the same."""

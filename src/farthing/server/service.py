@@ -20,11 +20,12 @@ DRAIN_SECONDS = 30.0
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a client may send (bytes) and how long it may be silent (seconds)."""
+    """What a client may send (bytes), how long it may be silent (seconds), and how many calls are served at once."""
 
     max_body: int
     max_header: int
     idle_timeout: float
+    max_in_flight: int
 
 
 class Service:
@@ -48,6 +49,9 @@ class Service:
         self.max_body = limits.max_body
         self.max_header = limits.max_header
         self._idle_timeout = limits.idle_timeout
+        self._max_in_flight = limits.max_in_flight
+        self.shed = 0
+        """Calls refused because too many were under way; they are counted, and have no entry."""
         self.connections: set[Connection] = set()
         self.stopping = False
         self._server: asyncio.Server | None = None
@@ -60,10 +64,20 @@ class Service:
         name = f"{arrived // 1000:014x}-{self._nonce}{next(self._count) & 0xFFFFFF:06x}"
         return Exchange(name, call, caller, arrived)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port (its own choice when asked for 0). Raises OSError when the address is taken."""
+    @property
+    def overloaded(self) -> bool:
+        """Whether one more call would only keep those under way from being answered."""
+        return len(self.pipeline.in_flight) >= self._max_in_flight
+
+    async def start(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Listen; returns the port (its own choice when asked for 0). Raises OSError when the address is taken.
+
+        `shared`: other processes listen on the same port, and the system spreads connections over all of them.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=2048)
+        self._server = await loop.create_server(
+            lambda: Connection(self), host, port, backlog=2048, reuse_port=shared or None
+        )
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
         return int(self._server.sockets[0].getsockname()[1])
 

@@ -73,14 +73,16 @@ class HandOver:
 class Drain:
     """Feeds a store from a journal: at once when many records wait, every half second otherwise.
 
-    `handed` is where the journal leaves what it has written; `sync` forces the journal to disk, which comes before
-    the store takes a record, so that the store never holds what a loss of power takes from the journal.
+    `name` is what the store knows the journal by; `handed` is where the journal leaves what it has written; `sync`
+    forces the journal to disk, which comes before the store takes a record, so that the store never holds what a loss
+    of power takes from the journal.
     `failure` says why the store takes nothing at present; the journal then grows, and nothing is lost.
     """
 
     def __init__(
         self,
         directory: Path,
+        name: str,
         store: LedgerStore,
         position: int,
         handed: HandOver,
@@ -89,6 +91,7 @@ class Drain:
         observe: Observer | None,
     ) -> None:
         self._directory = directory
+        self._name = name
         self._store = store
         self._handed = handed
         self._sync = sync
@@ -159,7 +162,7 @@ class Drain:
         if position >= self._handed.end:
             return False
         records = self._handed.take(position) or self._read(position)
-        self._store.ingest(records, position + len(records))
+        self._store.ingest(records, position + len(records), self._name)
         if self._observe is not None:
             self._observe(records)
         with self._changed:

@@ -7,8 +7,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 from zlib import crc32
 
 import msgspec
@@ -42,8 +44,8 @@ CLOSING = 5.0
 class FileJournal:
     """An append-only, checksummed log in `directory`, drained into `store` by a thread of its own.
 
-    Outside an event loop every append is written at once. `sync` forces each commit to disk before what waits for it
-    goes on (`always`), or leaves that to the drain, twice a second (`interval`).
+    The store knows it by its `name`. Outside an event loop every append is written at once. `sync` forces each commit
+    to disk before what waits for it goes on (`always`), or leaves that to the drain, twice a second (`interval`).
 
     Opening continues where the last process stopped: it cuts off what a crash left unfinished, and raises
     `LedgerError` when another process has the directory, or when the journal is damaged.
@@ -54,6 +56,7 @@ class FileJournal:
         directory: Path,
         store: LedgerStore,
         *,
+        name: str = "",
         sync: Literal["interval", "always"] = "interval",
         retention: Retention | None = None,
         observe: Observer | None = None,
@@ -61,6 +64,7 @@ class FileJournal:
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
         self._directory = directory
+        self.name = name
         self._always = sync == "always"
         self._segment_bytes = segment_bytes
         self._queue_bytes = queue_bytes
@@ -74,14 +78,14 @@ class FileJournal:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock_directory(directory)
         try:
-            position = store.position()
+            position = store.position(name)
             tail = open_tail(directory, position)
             self._number = segment_number(tail.path)
             self._size = tail.size
             self._chain = tail.chain
             self._descriptor = os.open(tail.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             self._handed = HandOver(tail.next)
-            self._drain = Drain(directory, store, position, self._handed, self.sync, retention, observe)
+            self._drain = Drain(directory, name, store, position, self._handed, self.sync, retention, observe)
         except BaseException:
             os.close(self._lock)
             raise
@@ -238,6 +242,19 @@ class FileJournal:
         finally:
             if callbacks:
                 self._schedule()
+
+
+def journal_name(directory: Path) -> str:
+    """A name for the journal in a directory that no other has, made once and kept there. Raises `OSError`."""
+    path = directory / "name"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError), open(path, "x", encoding="ascii", opener=_privately) as file:
+        file.write(uuid4().hex)
+    return path.read_text("ascii")
+
+
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def lock_directory(directory: Path) -> int:

@@ -10,14 +10,15 @@ from farthing.errors import LedgerError
 from farthing.schema import METERS, Entry
 from farthing.stores import bulk
 
-FORMAT = 1
+FORMAT = 2
 VACUUM_PAGES = 512
 """Pages given back to the file system at a time."""
 
 TABLES = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS progress (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT OR IGNORE INTO progress VALUES ('position', 0), ('rolled_up', 0), ('pruned', 0);
+INSERT OR IGNORE INTO progress VALUES ('taken', 0), ('rolled_up', 0), ('pruned', 0);
+CREATE TABLE IF NOT EXISTS journals (name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, grp TEXT NOT NULL, doc TEXT NOT NULL
 );
@@ -27,6 +28,12 @@ CREATE TABLE IF NOT EXISTS rollups (
     hour INTEGER, dimensions TEXT, doc TEXT NOT NULL, PRIMARY KEY (hour, dimensions)
 ) WITHOUT ROWID;
 """
+
+FROM_FORMAT_1 = """
+UPDATE OR REPLACE progress SET name = 'taken' WHERE name = 'position';
+INSERT OR IGNORE INTO journals SELECT '', value FROM progress WHERE name = 'taken';
+"""
+"""A file of format 1 had one journal, whose position was the number of entries taken."""
 
 # Only constants of this package are formatted into statements; values are always bound.
 TAKE = f"""
@@ -44,6 +51,7 @@ WHERE (hour, dimensions) IN (SELECT {bulk.NUMBER}, {bulk.TEXT} FROM {bulk.SOURCE
 """  # noqa: S608
 OLDEST = "SELECT doc FROM entries WHERE at >= ? AND at < ? ORDER BY at, seq LIMIT ?"
 NEWEST = "SELECT doc FROM entries WHERE at >= ? AND at < ? ORDER BY at DESC, seq DESC LIMIT ?"
+MOVE = "INSERT OR REPLACE INTO journals (name, position) VALUES (?, ?)"
 FORGET = "DELETE FROM entries WHERE seq IN (SELECT seq FROM entries WHERE at < ? ORDER BY at LIMIT ?)"
 
 
@@ -59,7 +67,14 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     if found < FORMAT:
-        db.executescript(f"{TABLES} {calls_view()}; PRAGMA user_version = {FORMAT}; COMMIT;")
+        upgrade = FROM_FORMAT_1 if found else ""
+        db.executescript(f"{TABLES} {upgrade} {calls_view()}; PRAGMA user_version = {FORMAT}; COMMIT;")
+
+
+def position(db: sqlite3.Connection, journal: str) -> int:
+    """The number of records taken so far of a journal."""
+    row = db.execute("SELECT position FROM journals WHERE name = ?", (journal,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def progress(db: sqlite3.Connection, name: str) -> int:
@@ -74,13 +89,13 @@ def advance(db: sqlite3.Connection, name: str, value: int) -> None:
 
 def check_progress(db: sqlite3.Connection) -> list[str]:
     """What is wrong with the record numbers, in sentences."""
-    position = progress(db, "position")
+    taken = progress(db, "taken")
     count, last = db.execute("SELECT count(*), max(seq) FROM entries").fetchone()
     problems = []
-    if last is not None and last >= position:
-        problems.append(f"The ledger has taken {position} records, yet holds record {last}.")
-    if not progress(db, "pruned") and count != position:
-        problems.append(f"The ledger has taken {position} records, yet holds {count}.")
+    if last is not None and last >= taken:
+        problems.append(f"The ledger has taken {taken} records, yet holds record {last}.")
+    if not progress(db, "pruned") and count != taken:
+        problems.append(f"The ledger has taken {taken} records, yet holds {count}.")
     return problems
 
 

@@ -17,22 +17,23 @@ class MemoryLedger:
         self._lock = threading.Lock()
         self._entries: list[Entry] = []
         self._tally = Tally()
-        self._position = 0
+        self._positions: dict[str, int] = {}
 
-    def position(self) -> int:
-        """The number of journal records taken so far."""
-        return self._position
+    def position(self, journal: str = "") -> int:
+        """The number of records taken so far of a journal."""
+        return self._positions.get(journal, 0)
 
-    def ingest(self, records: Sequence[Stored], position: int) -> None:
+    def ingest(self, records: Sequence[Stored], position: int, journal: str = "") -> None:
         """Take the records not taken before, and move to `position`. Raises `LedgerError` on a gap."""
         first = position - len(records)
         with self._lock:
-            if first > self._position:
-                raise missing_records(self._position, first)
-            for record in records[self._position - first :]:
+            held = self.position(journal)
+            if first > held:
+                raise missing_records(held, first)
+            for record in records[held - first :]:
                 self._entries.append(record.entry)
                 self._tally.add(record.entry)
-            self._position = max(self._position, position)
+            self._positions[journal] = max(held, position)
 
     def rollups(self, since: int = 0, until: int = 2**63 - 1) -> Iterator[Rollup]:
         """Hourly sums of the hours that begin in [since, until)."""

@@ -47,27 +47,33 @@ class SqliteLedger:
         self._recent = Tally()
         """The sums of the entries from the first to the second record number of `_span`, when there is one."""
         self._span: tuple[int, int] | None = None
+        self._alone = True
+        """Whether no other process writes. Where others do, roll-ups are written at once, so that nobody has to add up
+        what somebody else took."""
         with self._explained():
             make_private(path)
             self._writer = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             sql.prepare(self._writer, path)
 
-    def position(self) -> int:
-        """The number of journal records taken so far."""
+    def position(self, journal: str = "") -> int:
+        """The number of records taken so far of a journal."""
         with self._reading() as db:
-            return sql.progress(db, "position")
+            return sql.position(db, journal)
 
-    def ingest(self, records: Sequence[Stored], position: int) -> None:
+    def ingest(self, records: Sequence[Stored], position: int, journal: str = "") -> None:
         """Take the records not taken before and move to `position`, in one transaction that is on disk at its end."""
         first = position - len(records)
         with self._lock:
             with self._transaction() as db:
-                start, held = sql.progress(db, "rolled_up"), sql.progress(db, "position")
-                if first > held:
-                    raise missing_records(held, first)
-                fresh = records[held - first :]
+                before = sql.position(db, journal)
+                if first > before:
+                    raise missing_records(before, first)
+                fresh = records[before - first :]
                 if not fresh:
                     return
+                start, held = sql.progress(db, "rolled_up"), sql.progress(db, "taken")
+                if self._span is not None and self._span[1] != held:
+                    self._alone = False
                 self._catch_up(db, start, held)
                 self._span = None
                 rows = pack(
@@ -76,11 +82,12 @@ class SqliteLedger:
                     [record.line for record in fresh],
                 )
                 db.execute(sql.TAKE, {"first": held, **rows})
-                sql.advance(db, "position", position)
+                sql.advance(db, "taken", held + len(fresh))
+                db.execute(sql.MOVE, (journal, position))
             for record in fresh:
                 self._recent.add(record.entry)
-            self._span = start, position
-            if position - start >= ROLL_UP_EVERY:
+            self._span = start, held + len(fresh)
+            if not self._alone or self._span[1] - start >= ROLL_UP_EVERY:
                 self._roll_up()
 
     def rollups(self, since: int = 0, until: int = 2**63 - 1) -> Iterator[Rollup]:
@@ -150,7 +157,7 @@ class SqliteLedger:
     def _roll_up(self) -> None:
         """Write the sums of the entries taken since the last time."""
         with self._transaction() as db:
-            start, held = sql.progress(db, "rolled_up"), sql.progress(db, "position")
+            start, held = sql.progress(db, "rolled_up"), sql.progress(db, "taken")
             if start == held:
                 return
             self._catch_up(db, start, held)

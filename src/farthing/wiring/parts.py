@@ -16,6 +16,7 @@ from farthing.gateway import (
     Keyring,
     LookUp,
     Pipeline,
+    Repeats,
     ReplyCache,
     Reserve,
     Settlement,
@@ -23,6 +24,8 @@ from farthing.gateway import (
     Watcher,
 )
 from farthing.gateway.keyring import digest_of
+from farthing.gateway.pipeline import Stage
+from farthing.gateway.repeats import lasting
 from farthing.gateway.scopes import Admit, Scope
 from farthing.ports import Clock, Journal, KeyStore
 from farthing.pricing import PriceBook
@@ -152,15 +155,11 @@ def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source
         hourly=hourly,
         concurrency=upstream.concurrency,
         deadline=_ns(upstream.deadline),
+        own_key=bool(key),
         running_usage=row.running_usage and bool(upstream.provider),
         drain_cost=pico(upstream.drain_usd) if upstream.drain_usd and on_disconnect != "abort" else None,
         retrieves=on_disconnect == "retrieve",
     )
-
-
-def ledger_path(settings: Settings) -> Path:
-    """Where the ledger's own file is."""
-    return Path(settings.ledger.path) / "ledger.sqlite"
 
 
 def key_store_of(settings: Settings, environ: Mapping[str, str]) -> KeyStore:
@@ -201,7 +200,7 @@ class Parts(msgspec.Struct, frozen=True):
     """What a pipeline is made of.
 
     `draw` gives random numbers in [0, 1); `authenticated` says whether callers bring keys, and `scope_of` what a key
-    may do (none: all are let in); `watchers` see every settled call.
+    may do (none: all are let in); `repeats` asks once for each Idempotency-Key; `watchers` see every settled call.
     """
 
     policy: Policy
@@ -214,36 +213,39 @@ class Parts(msgspec.Struct, frozen=True):
     draw: Callable[[], float]
     authenticated: Callable[[], bool]
     scope_of: Callable[[str], Scope] | None = None
+    repeats: Repeats | None = None
     watchers: Sequence[Watcher] = ()
 
 
 def pipeline_of(parts: Parts) -> Pipeline:
-    """The stages in their order: admit, list models, look up, ask (holding the worst case of each attempt)."""
+    """The stages in their order: admit, repeat, list models, look up, ask (holding what each attempt may cost)."""
     policy, sources, book, clock = parts.policy, parts.sources, parts.book, parts.clock
     routes = RouteTable(policy.routes)
     calibration = Calibration()
     reserve = Reserve(parts.holds, book, calibration, policy.version)
     origins = {name: _origin(source) for name, source in sources.items()}
     look_up = LookUp(policy.sharing, routes, parts.cache, clock, origins=origins, authenticated=parts.authenticated)
-    stages = (
-        *([Admit(parts.scope_of)] if parts.scope_of else ()),
-        Catalogue(_models(policy, book, sources), clock.now() // 10**9),
-        look_up,
-        Ask(
-            sources,
-            routes,
-            Buyer(book, clock),
-            reserve,
-            policy.fallback,
-            clock,
-            parts.draw,
-            _may_ask(parts.scope_of),
-        ),
+    ask: Stage = Ask(
+        sources,
+        routes,
+        Buyer(book, clock),
+        reserve,
+        policy.fallback,
+        clock,
+        parts.draw,
+        _may_ask(parts.scope_of),
     )
+    stages: list[Stage] = [Catalogue(_models(policy, book, sources), clock.now() // 10**9), look_up, ask]
     watchers = list(parts.watchers)
     if policy.limits:
         watchers += [_resolver(parts.holds, parts.journal), _learner(calibration)]
-    return Pipeline(stages, Settlement(parts.journal, clock, policy.version, keep=look_up.keep, watchers=watchers))
+    if parts.repeats is not None:
+        stages = [parts.repeats, *stages[:-1], lasting(ask)]
+        watchers.append(parts.repeats.settled)
+    if parts.scope_of is not None:
+        stages.insert(0, Admit(parts.scope_of))
+    settlement = Settlement(parts.journal, clock, policy.version, keep=look_up.keep, watchers=watchers)
+    return Pipeline(stages, settlement, parts.repeats.recorded if parts.repeats is not None else None)
 
 
 def _may_ask(scope_of: Callable[[str], Scope] | None) -> Callable[[Exchange, str], bool]:

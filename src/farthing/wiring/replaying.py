@@ -26,7 +26,8 @@ from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies
 from farthing.stores.sqlite_ledger import SqliteLedger
 from farthing.stores.tallying import TallyingJournal
-from farthing.wiring.parts import Parts, ledger_path, pipeline_of, policy_of, sources_of
+from farthing.wiring.parts import Parts, pipeline_of, policy_of, sources_of
+from farthing.wiring.shared import ledger_path
 
 ANY_MODEL = {"recorded": Upstream(kind="recorded", models=("*",))}
 """Where calls go when no upstream is configured: every model is served, and priced by its name."""

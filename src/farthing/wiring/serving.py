@@ -17,7 +17,7 @@ from farthing.config import Settings, resolve_secret
 from farthing.dashboard.app import create_app
 from farthing.dashboard.panel import Panel
 from farthing.errors import ConfigError, PriceError
-from farthing.gateway import Holds, Pipeline, ReplyCache, Watcher
+from farthing.gateway import Holds, Pipeline, Repeats, ReplyCache, Watcher
 from farthing.ports import LedgerStore, ReplyStore
 from farthing.pricing import PriceBook
 from farthing.schema import Entry, Exchange
@@ -30,12 +30,23 @@ from farthing.stores.live_totals import LiveTotals
 from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies, SqliteReplies
 from farthing.stores.retention import Retention
-from farthing.stores.sqlite_ledger import SqliteLedger
+from farthing.stores.worker_totals import Totals, WorkerTotals
 from farthing.wiring.limiting import start_holds
-from farthing.wiring.parts import Parts, key_store_of, keyring_of, ledger_path, pipeline_of, policy_of, sources_of
+from farthing.wiring.parts import Parts, key_store_of, keyring_of, pipeline_of, policy_of, sources_of
+from farthing.wiring.shared import (
+    hand_over_abandoned,
+    journal_place,
+    ledger_store_of,
+    owner_of,
+    repeats_store_of,
+    shared_replies_of,
+)
 
 SETTLE_SECONDS = 5.0
 """How long calls that a stop cut off may take to be entered."""
+
+TELL_SECONDS = 1.0
+"""How often workers tell one another what they have added up."""
 
 EDITIONS = 8
 """Price editions kept decoded for receipts, about 3 MB each."""
@@ -60,10 +71,11 @@ class Running(msgspec.Struct):
 
 
 @asynccontextmanager
-async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Running]:
+async def running(settings: Settings, environ: Mapping[str, str], worker: int | None = None) -> AsyncIterator[Running]:
     """Serve until the block ends; then finish the calls in flight and settle everything.
 
-    Raises ConfigError, LedgerError, or OSError when the address is taken.
+    `worker` is its number where several processes serve on one port. Raises ConfigError, LedgerError, or OSError when
+    the address is taken.
     """
     clock = SystemClock()
     path = Path(settings.ledger.path)
@@ -75,23 +87,25 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         keys = key_store_of(settings, environ)
         stack.callback(keys.close)
         keyring = keyring_of(settings, environ, keys, clock)
-        ledger = SqliteLedger(ledger_path(settings))
+        ledger = ledger_store_of(settings, environ)
         stack.callback(ledger.close)
-        retention = Retention(settings.ledger.retention_days, clock)
-        journal = FileJournal(
-            path / "journal", ledger, sync=settings.ledger.sync, retention=retention, observe=totals.observe
-        )
+        journal, owner = _journal(settings, ledger, clock, totals, worker or 0)
         stack.callback(journal.close)
         archive.keep(book)
         levels = _levels(settings)
         for level in levels:
             stack.callback(level.close)
+        shared_replies = shared_replies_of(settings, environ)
+        if shared_replies is not None:
+            stack.push_async_callback(shared_replies.close)
         watchers = []
         if settings.ledger.bodies:
             bodies = Bodies(path / "bodies.sqlite", Retention(settings.ledger.bodies_days, clock))
             stack.callback(bodies.close)
             watchers.append(_recorder(bodies))
-        holds = start_holds(settings, environ, "", journal, ledger, stack)
+        holds = start_holds(settings, environ, owner, journal, ledger, stack)
+        repeats = Repeats(repeats_store_of(settings, environ), journal, clock, policy.fallback.deadline)
+        stack.push_async_callback(repeats.close)
         sources = sources_of(settings, environ)
         pipeline = pipeline_of(
             Parts(
@@ -100,11 +114,12 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
                 book,
                 journal,
                 clock,
-                ReplyCache(levels, clock),
+                ReplyCache(levels, clock, shared_replies),
                 holds,
                 random.random,
                 lambda: keyring.authenticates,
                 keyring.scope_of,
+                repeats,
                 watchers,
             )
         )
@@ -118,7 +133,8 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             in_flight=lambda: list(pipeline.in_flight.values()),
             journal_lag=lambda: journal.backlog,
             accounts=holds.accounts,
-            not_ready=lambda: [failure for failure in (journal.failure, journal.store_failure) if failure],
+            elsewhere=_tell_others(settings, totals, pipeline, journal, stack) if worker is not None else Totals,
+            not_ready=lambda: [journal.failure] if journal.failure else [],
             clock=clock,
             version=__version__,
             policy=policy.version,
@@ -126,17 +142,57 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         )
         admin_token = resolve_secret(settings.server.admin_token, environ)
         address = (settings.server.host, settings.server.port)
-        limits = Limits(settings.server.max_body, settings.server.max_header, settings.server.idle_timeout)
+        server = settings.server
+        limits = Limits(server.max_body, server.max_header, server.idle_timeout, server.max_in_flight)
         intakes = Intakes(keyring, settings.server.allowed_hosts)
-        service = Service(
-            pipeline, intakes, journal, clock, ControlPlane(create_app(panel, admin_token), address), limits
-        )
-        port = await service.start(*address)
+        control = ControlPlane(create_app(panel, admin_token), address)
+        service = Service(pipeline, intakes, journal, clock, control, limits)
+        port = await service.start(*address, shared=worker is not None)
         stack.push_async_callback(service.stop)
         watching = asyncio.get_running_loop().create_task(keyring.watch())
         stack.callback(watching.cancel)
         _spare_the_collector()
         yield Running(f"http://{settings.server.host}:{port}", service, ledger, journal, book, totals, holds)
+
+
+def _journal(
+    settings: Settings, ledger: LedgerStore, clock: SystemClock, totals: LiveTotals, worker: int
+) -> tuple[FileJournal, str]:
+    """A worker's journal, and who it is to the store that keeps what limits count."""
+    if worker == 0:
+        hand_over_abandoned(settings, ledger)
+    directory, name = journal_place(settings, worker)
+    journal = FileJournal(
+        directory,
+        ledger,
+        name=name,
+        sync=settings.ledger.sync,
+        retention=Retention(settings.ledger.retention_days, clock),
+        observe=totals.observe,
+    )
+    return journal, owner_of(settings, directory, name)
+
+
+def totals_path(settings: Settings) -> Path:
+    """Where workers tell one another what they have added up."""
+    return Path(settings.ledger.path) / "workers"
+
+
+def _tell_others(
+    settings: Settings, totals: LiveTotals, pipeline: Pipeline, journal: FileJournal, stack: AsyncExitStack
+) -> Callable[[], Totals]:
+    """Tell the other workers every second what this one has added up; what they told is returned when asked for."""
+    told = WorkerTotals(totals_path(settings))
+
+    async def tell() -> None:
+        while True:
+            own = Totals(totals.rollups(), len(pipeline.in_flight), journal.backlog)
+            with suppress(OSError):  # metrics fail open
+                await asyncio.to_thread(told.tell, own)
+            await asyncio.sleep(TELL_SECONDS)
+
+    stack.callback(asyncio.get_running_loop().create_task(tell()).cancel)
+    return told.others
 
 
 async def _settled(pipeline: Pipeline) -> None:
@@ -177,12 +233,14 @@ def _spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def serve(settings: Settings, environ: Mapping[str, str], announce: Callable[[Running], None]) -> None:
+async def serve(
+    settings: Settings, environ: Mapping[str, str], announce: Callable[[Running], None], worker: int | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; `announce` is called once calls are answered."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    async with running(settings, environ) as gateway:
+    async with running(settings, environ, worker) as gateway:
         announce(gateway)
         await stop.wait()
