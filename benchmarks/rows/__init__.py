@@ -10,7 +10,9 @@ from benchmarks.rows.installing import install
 from benchmarks.rows.latency import added_p50
 from benchmarks.rows.ledger import ledger_entry
 from benchmarks.rows.memory import rss
+from benchmarks.rows.overload import overload
 from benchmarks.rows.proxied import proxied_1k, proxied_128k
+from benchmarks.rows.ready import ready
 from benchmarks.rows.relay import stream_chunk
 from benchmarks.rows.replaying import replay
 from benchmarks.rows.starting import start
@@ -22,6 +24,8 @@ ROWS: dict[str, Callable[[Effort], list[Figure]]] = {
     "hit-128k": hit_128k,
     "admission": admission,
     "admission-redis": admission_redis,
+    "overload": overload,
+    "ready": ready,
     "added-p50": added_p50,
     "stream-chunk": stream_chunk,
     "ledger-entry": ledger_entry,

@@ -46,6 +46,7 @@ def panel_over(ledger: LedgerStore, **changes: object) -> Panel:
         tally=ledger.rollups,
         in_flight=list,
         accounts=list,
+        shed=lambda: 0,
         elsewhere=Totals,
         journal_lag=lambda: 0,
         not_ready=list,

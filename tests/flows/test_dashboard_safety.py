@@ -48,6 +48,7 @@ def client_over(entry: Entry, in_flight: Sequence[Exchange] = ()) -> TestClient:
         tally=ledger.rollups,
         in_flight=lambda: in_flight,
         accounts=list,
+        shed=lambda: 0,
         elsewhere=Totals,
         journal_lag=lambda: 0,
         not_ready=list,

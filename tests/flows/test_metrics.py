@@ -33,7 +33,7 @@ def observed(entries: Iterable[Entry], in_flight: int = 0, journal_lag: int = 0,
     tally = Tally()
     for one in entries:
         tally.add(one)
-    return Observed(tuple(tally.rollups()), in_flight, journal_lag, ready, (ACCOUNT,))
+    return Observed(tuple(tally.rollups()), in_flight, journal_lag, ready, (ACCOUNT,), 3)
 
 
 ACCOUNT = Account(Limit("day", "usd", 3 * 10**12, per="key"), "ann", "day/...", 0, Balance(10**12, 5 * 10**11, 10**11))

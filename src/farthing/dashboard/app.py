@@ -131,6 +131,7 @@ class _Handlers:
             journal_lag=panel.journal_lag() + elsewhere.journal_lag,
             ready=not panel.not_ready(),
             accounts=tuple(panel.accounts()),
+            shed=panel.shed() + elsewhere.shed,
         )
         text = await run_in_threadpool(self._prometheus.render, seen)
         return Response(text, headers={"content-type": CONTENT_TYPE})

@@ -16,9 +16,9 @@ class Panel(msgspec.Struct, frozen=True):
     `edition` finds a price book by its version (`None` when it is gone), for the unit prices on receipts;
     `tally` gives the sums since the process started, and `journal_lag` the records that the ledger has not taken yet,
     for metrics; `elsewhere` is what other workers of this gateway have added up, and are busy with; `accounts` are
-    those of limits that were held from; `not_ready` says in sentences why the gateway
-    should get no traffic, and nothing when it should. `allowed_hosts` are the names that a browser may know it by: a
-    page elsewhere that makes its own name point here is refused.
+    those of limits that were held from; `shed` counts calls refused because too many were under way; `not_ready` says
+    in sentences why the gateway should get no traffic, and nothing when it should. `allowed_hosts` are the names that a
+    browser may know it by: a page elsewhere that makes its own name point here is refused.
     """
 
     ledger: LedgerStore
@@ -27,6 +27,7 @@ class Panel(msgspec.Struct, frozen=True):
     in_flight: Callable[[], Sequence[Exchange]]
     journal_lag: Callable[[], int]
     accounts: Callable[[], Sequence[Account]]
+    shed: Callable[[], int]
     elsewhere: Callable[[], Totals]
     not_ready: Callable[[], Sequence[str]]
     clock: Clock

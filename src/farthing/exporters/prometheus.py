@@ -18,6 +18,7 @@ from farthing.schema import FEE_METERS, METERS, PICO_PER_USD, Account, Histogram
 __all__ = ["CONTENT_TYPE", "FAMILIES", "LABEL_VALUES", "OTHER", "Family", "Observed", "Prometheus"]
 
 PREFIX = "farthing_"
+SHED = "Calls refused because too many were under way; they have no entry."
 BUILD_INFO = "Always 1; its labels say what is running."
 LABEL_VALUES = 200
 """How many values of one label get series of their own; those seen later share the value `other`."""
@@ -38,6 +39,7 @@ class Observed(msgspec.Struct, frozen=True):
     journal_lag: int
     ready: bool
     accounts: tuple[Account, ...] = ()
+    shed: int = 0
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -232,6 +234,7 @@ class Prometheus:
         yield build
         for gauge in GAUGES:
             yield GaugeMetricFamily(PREFIX + gauge.name, gauge.text, gauge.of(seen))
+        yield CounterMetricFamily(f"{PREFIX}shed", SHED, seen.shed)
         for name, text, of in LIMITS:
             yield self._limits(name, text, of, seen.accounts)
         rollups = _without_hours(seen.rollups)

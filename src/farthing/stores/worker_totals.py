@@ -16,6 +16,7 @@ class Totals(msgspec.Struct, frozen=True):
     rollups: Sequence[Rollup] = ()
     in_flight: int = 0
     journal_lag: int = 0
+    shed: int = 0
 
 
 _DECODER = msgspec.msgpack.Decoder(Totals)
@@ -45,6 +46,7 @@ class WorkerTotals:
             [rollup for totals, _ in told for rollup in totals.rollups],
             sum(totals.in_flight for totals, alive in told if alive),
             sum(totals.journal_lag for totals, alive in told if alive),
+            sum(totals.shed for totals, _ in told),
         )
 
     def _told(self) -> Iterator[tuple[Totals, bool]]:

@@ -126,6 +126,10 @@ async def running(settings: Settings, environ: Mapping[str, str], worker: int | 
         stack.push_async_callback(_settled, pipeline)  # with its upstreams closed, what is left in flight ends at once
         for source in sources.values():
             stack.push_async_callback(source.upstream.close)
+
+        def own_totals() -> Totals:
+            return Totals(totals.rollups(), len(pipeline.in_flight), journal.backlog, service.shed)
+
         panel = Panel(
             ledger=ledger,
             edition=lru_cache(EDITIONS)(lambda version: _edition(archive, version)),
@@ -133,7 +137,8 @@ async def running(settings: Settings, environ: Mapping[str, str], worker: int | 
             in_flight=lambda: list(pipeline.in_flight.values()),
             journal_lag=lambda: journal.backlog,
             accounts=holds.accounts,
-            elsewhere=_tell_others(settings, totals, pipeline, journal, stack) if worker is not None else Totals,
+            shed=lambda: service.shed,
+            elsewhere=_tell_others(settings, own_totals, stack) if worker is not None else Totals,
             not_ready=lambda: [journal.failure] if journal.failure else [],
             clock=clock,
             version=__version__,
@@ -178,18 +183,15 @@ def totals_path(settings: Settings) -> Path:
     return Path(settings.ledger.path) / "workers"
 
 
-def _tell_others(
-    settings: Settings, totals: LiveTotals, pipeline: Pipeline, journal: FileJournal, stack: AsyncExitStack
-) -> Callable[[], Totals]:
+def _tell_others(settings: Settings, own: Callable[[], Totals], stack: AsyncExitStack) -> Callable[[], Totals]:
     """Tell the other workers every second what this one has added up; what they told is returned when asked for."""
     told = WorkerTotals(totals_path(settings))
 
     async def tell() -> None:
         while True:
-            own = Totals(totals.rollups(), len(pipeline.in_flight), journal.backlog)
-            with suppress(OSError):  # metrics fail open
-                await asyncio.to_thread(told.tell, own)
             await asyncio.sleep(TELL_SECONDS)
+            with suppress(OSError):  # metrics fail open
+                await asyncio.to_thread(told.tell, own())
 
     stack.callback(asyncio.get_running_loop().create_task(tell()).cancel)
     return told.others
