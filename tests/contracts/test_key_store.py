@@ -29,9 +29,14 @@ KEYS = st.builds(
 )  # fmt: skip
 
 
-@pytest.fixture(params=["sqlite"])
-def opened(tmp_path: Path) -> Open:
+@pytest.fixture(params=["sqlite", "postgres"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens the same store again and again, as the processes that share it do."""
+    if request.param == "postgres":
+        dsn = request.getfixturevalue("postgres_dsn")
+        from farthing.stores.postgres_keys import PostgresKeys
+
+        return lambda: PostgresKeys(dsn)
     return lambda: SqliteKeys(tmp_path / "new dir" / "keys.sqlite")
 
 

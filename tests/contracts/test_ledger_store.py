@@ -17,6 +17,7 @@ from farthing.ports import LedgerStore, Stored
 from farthing.schema import HOUR, METERS, Decision, Entry, Usage
 from farthing.stores import sqlite_ledger
 from farthing.stores.memory_ledger import MemoryLedger
+from farthing.stores.postgres_ledger import PostgresLedger
 from farthing.stores.sqlite_ledger import SqliteLedger
 
 EVER = 2**63 - 1
@@ -48,19 +49,20 @@ def by_cell(rollups) -> list:
 Reopen = Callable[[], LedgerStore]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def reopen(request, tmp_path) -> Iterator[Reopen]:
     """Opens the store, again each time it is called; what is in memory is still there."""
     if request.param == "memory":
         store = MemoryLedger()
         yield lambda: store
         return
-    opened: list[SqliteLedger] = []
+    opened: list[LedgerStore] = []
+    dsn = request.getfixturevalue("postgres_dsn") if request.param == "postgres" else ""
 
-    def open_again() -> SqliteLedger:
+    def open_again() -> LedgerStore:
         for each in opened:
             each.close()
-        opened.append(SqliteLedger(tmp_path / "some dir#1" / "ledger.sqlite"))
+        opened.append(PostgresLedger(dsn) if dsn else SqliteLedger(tmp_path / "some dir#1" / "ledger.sqlite"))
         return opened[-1]
 
     yield open_again
@@ -406,3 +408,49 @@ def test_pruning_gives_space_back(path):
     assert store.prune(2900) == 2900
     store.close()
     assert path.stat().st_size < full / 3
+
+
+def test_each_journal_is_taken_exactly_once_and_all_are_added_up(reopen):
+    store = reopen()
+    ours, theirs = [entry(number) for number in range(6)], [entry(number) for number in range(10, 14)]
+    store.ingest(stored(*ours[:3]), 3, "a")
+    store.ingest(stored(*theirs), 4, "b")
+    store.ingest(stored(*ours[1:]), 6, "a")
+    store.ingest(stored(*theirs[2:]), 4, "b")
+    with pytest.raises(LedgerError):
+        store.ingest(stored(entry(20)), 6, "b")
+
+    store = reopen()
+    assert (store.position("a"), store.position("b"), store.position("c")) == (6, 4, 0)
+    assert sorted(one.id for one in store.entries()) == sorted(one.id for one in ours + theirs)
+    assert by_cell(store.rollups()) == sums(ours + theirs)
+    assert store.check() == []
+
+
+def test_two_processes_may_feed_one_file(path):
+    """Two stores over one file, as two workers have them, in turns: nothing is added up twice or forgotten."""
+    one, two = SqliteLedger(path), SqliteLedger(path)
+    entries = [entry(number) for number in range(40)]
+    for number in range(20):
+        one.ingest(stored(entries[2 * number]), number + 1, "")
+        two.ingest(stored(entries[2 * number + 1]), number + 1, "1")
+    assert by_cell(one.rollups()) == by_cell(two.rollups()) == sums(entries)
+    assert one.check() == two.check() == []
+    one.close()
+    two.close()
+
+
+def test_a_file_of_format_1_goes_on(path):
+    store = SqliteLedger(path)
+    store.ingest(stored(*(entry(number) for number in range(5))), 5)
+    store.close()
+    with sqlite3.connect(path) as db:  # as the first format had it
+        db.executescript(
+            "DROP TABLE journals; UPDATE progress SET name = 'position' WHERE name = 'taken'; PRAGMA user_version = 1;"
+        )
+    store = SqliteLedger(path)
+    assert store.position() == 5
+    store.ingest(stored(entry(4), entry(5)), 6)
+    assert by_cell(store.rollups()) == sums([entry(number) for number in range(6)])
+    assert store.check() == []
+    store.close()

@@ -104,9 +104,9 @@ def held_by_another(path: Path):
     holder = sqlite3.connect(path / "idempotency.sqlite", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        yield holder
     finally:
-        holder.execute("ROLLBACK")
+        holder.execute("COMMIT")
         holder.close()
 
 
@@ -249,8 +249,9 @@ def test_who_waits_and_leaves_stops_nobody(processes):
             await asyncio.sleep(0.05)
             one.answering.set()
             assert (await first).reply == ANSWER
-            assert is_replay(await waiting[1])
-            assert is_replay(await waiting[3])
+            for stayer in (waiting[1], waiting[3]):
+                assert is_replay(await stayer)
+                assert (await stayer).waited > 0.03 * SECOND
             assert waiting[0].cancelled()
             assert (one.asked, other.asked) == (1, 0)
 
@@ -284,6 +285,63 @@ def test_a_bug_is_taken_for_a_purchase(processes):
             await until(lambda: not one.repeats._claimed)
             assert (await one.handle()).reply.status == 409
             assert one.asked == 1
+
+    asyncio.run(story())
+
+
+class Watched(MemoryIdempotency):
+    """A store that looks, when a reply comes to be kept, whether its entry is written."""
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__()
+        self._journal = journal
+        self.entered: list[bool] = []
+
+    async def complete(self, key: bytes, owner: str, reply: Reply, until: int) -> None:
+        self.entered.append(any(owner.encode() in file.read_bytes() for file in self._journal.iterdir()))
+        await super().complete(key, owner, reply, until)
+
+
+def test_an_answer_is_entered_before_it_is_kept(processes, tmp_path):
+    async def story() -> None:
+        store = Watched(tmp_path / "process-0")
+        async with processes(1, store=store) as (one,):
+            await asyncio.gather(*(one.handle(b"%d" % n) for n in range(10)))
+        assert store.entered == [True] * 10
+
+    asyncio.run(story())
+
+
+def test_of_an_answer_only_what_callers_see_is_kept(processes):
+    async def story() -> None:
+        async with processes(1) as (one,):
+            headers = (*ANSWER.headers, (b"x-request-id", b"17"), (b"retry-after", b"3"))
+            one.answer = lambda: msgspec.structs.replace(ANSWER, headers=headers, tail=b"end", provider="openai")
+            await one.handle()
+            again = (await one.handle()).reply
+            assert again == msgspec.structs.replace(
+                ANSWER, headers=(*ANSWER.headers, (b"idempotent-replayed", b"true")), provider="openai", charge=None
+            )
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("charge", "ending", "asked"),
+    [
+        (None, "reset", 1),  # what it cost is not known
+        (Charge(None, None, "v"), "timeout", 1),
+        (Charge(3, 3, "v"), "disconnected", 1),
+        (Charge(0, 0, ""), "disconnected", 2),
+        (Charge(0, 0, ""), "unreachable", 2),
+    ],
+)
+def test_a_failure_is_repeated_only_where_it_may_have_cost_something(processes, charge, ending, asked):
+    async def story() -> None:
+        async with processes(1) as (one,):
+            one.answer = lambda: Reply(499, b"{}", ending=ending, error="e", charge=charge)
+            assert [is_replay(await one.handle()) for _ in range(2)] == [False, asked == 1]
+            assert one.asked == asked
 
     asyncio.run(story())
 
@@ -333,10 +391,11 @@ def test_an_outage_longer_than_the_lease_does_not_free_a_key(processes, tmp_path
             one.answering.clear()
             first = asyncio.create_task(one.handle())
             await until(lambda: one.asked == 1)
-            with held_by_another(tmp_path):
+            with held_by_another(tmp_path) as holder:
                 one.answering.set()
                 await first
                 await asyncio.sleep(1)
+                holder.execute("DELETE FROM claims")  # as it lapsed, it may be gone
             await until(lambda: not one.repeats._tasks)
             assert is_replay(await other.handle())
 
@@ -374,6 +433,8 @@ def test_closing_does_not_wait_for_ever(processes, tmp_path, monkeypatch):
                 await first
                 async with asyncio.timeout(5):
                     await one.repeats.close()
+                await asyncio.sleep(0)
+                assert not one.repeats._tasks
 
     asyncio.run(story())
 

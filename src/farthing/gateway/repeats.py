@@ -193,7 +193,6 @@ class Repeats:
         try only.
         """
         while not await self._is_kept(flight, reply):
-            self._claimed.pop(flight.owner, None)
             if not flight.reply.done():
                 flight.reply.set_result(reply)
             await asyncio.sleep(RETRY_SECONDS)

@@ -56,6 +56,11 @@ class _Worker:
             return bool(self.pipe.recv())
         return False
 
+    def exit_code(self) -> int:
+        """Why it ended, once it has."""
+        self.process.join(STOP_SECONDS)
+        return self.process.exitcode or 1
+
     def died(self) -> None:
         """Note when to start it again."""
         self.process.join()
@@ -91,8 +96,9 @@ def supervise(settings: Settings, announce: Callable[[str], None]) -> int:
         forget_totals(totals_path(settings))
         workers = [_Worker(settings, number) for number in range(server.workers)]
         try:
-            if not all(worker.wait_until_ready() for worker in workers):
-                return max((worker.process.exitcode or 0 for worker in workers), default=0) or 1
+            for worker in workers:
+                if not worker.wait_until_ready():
+                    return worker.exit_code()
             announce(f"http://{server.host}:{port}")
             while not stopping:
                 _tend(workers)
