@@ -285,3 +285,11 @@ def test_what_a_failed_store_leaves_unsaid_is_not_asked(gateway_with, stream):
     assert refused.status == 503
     assert refused.json["error"]["code"] == "store_unavailable"
     assert [entry.attempt for entry in gateway.entries()] == [1, 0]
+
+
+def test_a_soft_budget_lets_calls_through_while_its_store_is_away(gateway_with):
+    gateway = gateway_with(budgets={"all": Budget(usd="1", mode="soft")}, cache=NO_CACHE)
+    closing = gateway.running.holds._store.close()
+    asyncio.run_coroutine_threadsafe(closing, gateway.loop).result(5)
+
+    assert gateway.post("/v1/chat/completions", CHAT).status == 200

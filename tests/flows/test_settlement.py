@@ -183,7 +183,7 @@ def test_a_reader_that_stands_still_meets_the_deadline(gateway_with, upstream_th
             received = (received + chunk)[-4096:]
 
     (entry,) = gateway.entries()
-    assert entry.error == "upstream_timeout"
+    assert entry.error == "client_disconnected"
     assert b'"upstream_timeout"' in received
 
 

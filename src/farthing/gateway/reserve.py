@@ -4,7 +4,7 @@ import msgspec
 
 from farthing.budgets import Limits, refusal, subject, unpriced
 from farthing.budgets.worst_case import WorstCase, affordable_output, cap_of, hosted_worst_case, worst_case
-from farthing.errors import FarthingError
+from farthing.errors import FarthingError, StoreError
 from farthing.gateway.attempt import Offer
 from farthing.gateway.holding import Holds
 from farthing.pricing import PriceBook
@@ -33,7 +33,7 @@ class Refused(Exception):
 
 
 class Reserve:
-    """Holds what attempts may cost. Fails closed: what cannot be held under a hard limit is not asked."""
+    """Holds what attempts may cost. It fails closed under a hard limit: what cannot be held is not asked."""
 
     def __init__(self, holds: Holds, book: PriceBook, calibration: Calibration, policy_version: str) -> None:
         self._holds = holds
@@ -63,7 +63,12 @@ class Reserve:
             if worst.usd is None and (hard := self._limits.hard_usd(caller, model)):
                 whose = subject(hard[0], caller, model) or ""
                 raise unpriced(hard[0], whose, offer.source.prices, offer.model)
-            refused = await self._take(exchange, offer, worst, number)
+            try:
+                refused = await self._take(exchange, offer, worst, number)
+            except StoreError:
+                if any(limit.hard for limit in self._limits.applying(caller, model)):
+                    raise
+                return offer  # soft budgets fail open
             if refused is None:
                 return offer
             room = refused.limit.amount - refused.balance.total
