@@ -56,7 +56,7 @@ def test_a_call_whose_worst_case_does_not_fit_is_refused_with_the_arithmetic(gat
         "shortfall_usd",
         "resets_at",
     }
-    assert error["details"]["held_usd"] == "$0"
+    assert error["details"]["held_usd"] == "$0.00"
     spent = gateway.entries()[0].cost
     assert error["details"]["shortfall_usd"] == f"${(spent - 1000) / 10**12:.12f}".rstrip("0")
     assert int(refused.headers["retry-after"]) > 0

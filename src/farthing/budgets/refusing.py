@@ -25,17 +25,17 @@ def refusal(limit: Limit, subject: str, claim: Claim, balance: Balance, at: int)
     facts = {
         "budget": limit.name,
         "subject": subject,
-        "limit_usd": usd(limit.amount),
-        "spent_usd": usd(balance.spent),
-        "held_usd": usd(held),
-        "worst_case_usd": usd(claim.amount),
-        "shortfall_usd": usd(shortfall),
+        "limit_usd": _dollars(limit.amount),
+        "spent_usd": _dollars(balance.spent),
+        "held_usd": _dollars(held),
+        "worst_case_usd": _dollars(claim.amount),
+        "shortfall_usd": _dollars(shortfall),
         "resets_at": None if resets is None else _shown(resets),
     }
     message = (
-        f"The budget {limit.name} allows {usd(limit.amount)} {_period(limit)}{_of(limit, subject)}: "
-        f"{usd(balance.spent)} is spent and {usd(held)} is held by calls under way; this call can cost up to "
-        f"{usd(claim.amount)}, which is {usd(shortfall)} too much."
+        f"The budget {limit.name} allows {_dollars(limit.amount)} {_period(limit)}{_of(limit, subject)}: "
+        f"{_dollars(balance.spent)} is spent and {_dollars(held)} is held by calls under way; this call can cost up to "
+        f"{_dollars(claim.amount)}, which is {_dollars(shortfall)} too much."
     )
     lower = "Ask for less (a lower max_tokens), or raise the budget."
     if claim.amount > limit.amount:
@@ -86,3 +86,9 @@ def _of(limit: Limit, subject: str) -> str:
 
 def _shown(at: int) -> str:
     return datetime.fromtimestamp(at // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _dollars(amount: int) -> str:
+    """Dollars, every digit of them, and at least cents."""
+    text = usd(amount)
+    return text if "." in text else f"{text}.00"

@@ -10,10 +10,10 @@ import msgspec
 from farthing.budgets import resets_at
 from farthing.cli.asking import Asked, verb
 from farthing.cli.configured import configuration
-from farthing.cli.figures import percent
+from farthing.cli.figures import dollars, percent
 from farthing.cli.render import answer, say, table
 from farthing.cli.when import shown
-from farthing.schema import Account, Limit, usd
+from farthing.schema import Account, Limit
 from farthing.wiring.limiting import accounts_of, limits_of
 
 
@@ -99,4 +99,4 @@ def _in_words(document: Rows, now: int) -> str:
 
 
 def _amount(meter: str, amount: int) -> str:
-    return usd(amount, 4) if meter == "usd" else f"{amount:,}"
+    return dollars(amount) if meter == "usd" else f"{amount:,}"
