@@ -84,10 +84,10 @@ def test_claims_name_what_is_taken_of_each_limit():
         Claim("rpm/calls/minute/rolling/ann", "calls", 1_790_000_000, 1_789_999_940, 1, 60),
         Claim("once/concurrent/minute/UTC/gpt", "concurrent", 0, 0, 1, 5),
     )
-    assert [one.name for one in limits.applying(ANN, "gpt")] == ["month", "soft", "tpm", "rpm", "once"]
-    assert [one.name for one in limits.hard_usd(ANN, "gpt")] == ["month"]
-    assert [one.name for one in limits.applying(NOBODY, "gpt")] == ["soft", "once"]
-    assert limits.hard_usd(NOBODY, "gpt") == ()
+    assert [one.name for one in limits.applying(ANN, "gpt").limits] == ["month", "soft", "tpm", "rpm", "once"]
+    assert [one.name for one in limits.applying(ANN, "gpt").hard_usd] == ["month"]
+    assert [one.name for one in limits.applying(NOBODY, "gpt").limits] == ["soft", "once"]
+    assert limits.applying(NOBODY, "gpt").hard_usd == ()
 
 
 def test_an_unknown_price_is_nothing_to_a_soft_budget_and_too_much_for_a_hard_one():
@@ -109,4 +109,4 @@ def test_callers_that_come_again_are_told_the_same_and_those_before_are_forgotte
 
 def test_no_limits_claim_nothing():
     limits = Limits([])
-    assert limits.claims(ANN, "gpt", AT, usd=None, tokens=1) == limits.applying(ANN, "gpt") == ()
+    assert limits.claims(ANN, "gpt", AT, usd=None, tokens=1) == limits.applying(ANN, "gpt").limits == ()

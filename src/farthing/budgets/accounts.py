@@ -39,12 +39,27 @@ def subject(limit: Limit, caller: Caller, model: str) -> str | None:
     return found if found and limit.of in ("", found) else None
 
 
-class _Applying(msgspec.Struct, frozen=True):
-    """The limits on a call, and their accounts."""
+class Applying(msgspec.Struct, frozen=True):
+    """The limits on a call in the order of its claims, their accounts, and the budgets that may not be overspent."""
 
     limits: tuple[Limit, ...]
     accounts: tuple[tuple[Limit, str], ...]
     hard_usd: tuple[Limit, ...]
+
+    def claims(self, at: int, *, usd: int | None, tokens: int) -> tuple[Claim, ...]:
+        """What one attempt claims whose call arrived at `at` (Unix ns), and that can come to `usd` (pico-dollars).
+
+        Where the price is unknown (`None`), a soft limit claims nothing, and a hard one more than it can have.
+        """
+        amounts = {"usd": usd, "tokens": tokens, "calls": 1, "concurrent": 1}
+        claims = []
+        for limit, name in self.accounts:
+            amount = amounts[limit.meter]
+            if amount is None:
+                amount = limit.amount + 1 if limit.hard else 0
+            slice_, oldest = slices(limit, at)
+            claims.append(Claim(name, limit.meter, slice_, oldest, amount, limit.amount if limit.hard else None))
+        return tuple(claims)
 
 
 class Limits:
@@ -55,31 +70,16 @@ class Limits:
         self.any = bool(self._limits)
         self._applying = lru_cache(maxsize=REMEMBERED)(self._find)
 
+    def applying(self, caller: Caller, model: str) -> Applying:
+        """What limits a call."""
+        return self._applying(caller, model)
+
     def claims(self, caller: Caller, model: str, at: int, *, usd: int | None, tokens: int) -> tuple[Claim, ...]:
-        """What one attempt claims whose call arrived at `at` (Unix ns), and that can come to `usd` (pico-dollars).
+        """What one attempt claims; see `Applying.claims`."""
+        return self._applying(caller, model).claims(at, usd=usd, tokens=tokens)
 
-        Where the price is unknown (`None`), a soft limit claims nothing, and a hard one more than it can have.
-        """
-        amounts = {"usd": usd, "tokens": tokens, "calls": 1, "concurrent": 1}
-        claims = []
-        for limit, name in self._applying(caller, model).accounts:
-            amount = amounts[limit.meter]
-            if amount is None:
-                amount = limit.amount + 1 if limit.hard else 0
-            slice_, oldest = slices(limit, at)
-            claims.append(Claim(name, limit.meter, slice_, oldest, amount, limit.amount if limit.hard else None))
-        return tuple(claims)
-
-    def applying(self, caller: Caller, model: str) -> tuple[Limit, ...]:
-        """The limits on a call, in the order of its claims."""
-        return self._applying(caller, model).limits
-
-    def hard_usd(self, caller: Caller, model: str) -> tuple[Limit, ...]:
-        """The budgets that a call must not overspend: what it can come to has to be known."""
-        return self._applying(caller, model).hard_usd
-
-    def _find(self, caller: Caller, model: str) -> _Applying:
+    def _find(self, caller: Caller, model: str) -> Applying:
         pairs = [(limit, subject(limit, caller, model)) for limit in self._limits]
         accounts = tuple((limit, account(limit, name)) for limit, name in pairs if name is not None)
         limits = tuple(limit for limit, _ in accounts)
-        return _Applying(limits, accounts, tuple(limit for limit in limits if limit.hard and limit.meter == "usd"))
+        return Applying(limits, accounts, tuple(limit for limit in limits if limit.hard and limit.meter == "usd"))

@@ -6,8 +6,6 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-import msgspec
-
 from farthing.budgets import Limits, subject
 from farthing.errors import StoreError
 from farthing.ports import LEASE_SECONDS, BudgetStore
@@ -42,7 +40,8 @@ class Holds:
         self._seeding: dict[str, asyncio.Task[None]] = {}
         self._live: dict[str, list[str]] = {}
         self._beating: asyncio.Task[None] | None = None
-        self._accounts: dict[str, Account] = {}
+        self._known: dict[str, tuple[Limit, str]] = {}
+        self._seen: dict[str, tuple[int, Balance]] = {}
         self._warned: set[tuple[str, int, float]] = set()
         self.failure = ""
 
@@ -91,13 +90,12 @@ class Holds:
 
     def accounts(self) -> list[Account]:
         """Every account that was held from, as last seen."""
-        return list(self._accounts.values())
+        return [Account(*self._known[name], name, *seen) for name, seen in self._seen.items()]
 
     async def refreshed(self) -> list[Account]:
         """Every account that was held from, as it is now. Raises StoreError."""
-        for known in list(self._accounts.values()):
-            balance = await self._store.balance(known.name, known.oldest)
-            self._accounts[known.name] = msgspec.structs.replace(known, balance=balance)
+        for name, (oldest, _) in list(self._seen.items()):
+            self._seen[name] = oldest, await self._store.balance(name, oldest)
         return self.accounts()
 
     async def orphans(self) -> list[Hold]:
@@ -193,25 +191,28 @@ class Holds:
             del self._seeding[account]
 
     def _note(self, claim: Claim, limit: Limit, balance: Balance, exchange: Exchange, model: str) -> None:
-        """Remember how an account stands, and warn once for each share of its limit that is passed."""
-        known = self._accounts.get(claim.account)
-        if known is None:
-            if len(self._accounts) >= KNOWN:
-                self._accounts.pop(next(iter(self._accounts)))
-            whose = subject(limit, exchange.caller, model) or ""
-            known = Account(limit, whose, claim.account, claim.oldest, balance)
-        else:
-            known = msgspec.structs.replace(known, oldest=claim.oldest, balance=balance)
-        self._accounts[claim.account] = known
+        """Remember how an account stands, and warn when the first share of its limit is passed."""
+        if claim.account not in self._known:
+            if len(self._known) >= KNOWN:
+                forgotten = next(iter(self._known))
+                del self._known[forgotten], self._seen[forgotten]
+            self._known[claim.account] = limit, subject(limit, exchange.caller, model) or ""
+        self._seen[claim.account] = claim.oldest, balance
+        if limit.warn_at and balance.spent >= limit.warn_at[0] * limit.amount:
+            self._warn(claim, limit, balance)
+
+    def _warn(self, claim: Claim, limit: Limit, balance: Balance) -> None:
+        """Say once for each share of a limit that it is passed."""
         for share in limit.warn_at:
             if balance.spent >= share * limit.amount and (claim.account, claim.slice, share) not in self._warned:
                 if len(self._warned) >= KNOWN:
                     self._warned.clear()
                 self._warned.add((claim.account, claim.slice, share))
                 said = "The budget %s%s is %.0f %% spent: %s of %s."
-                whose = f" for {limit.per} {known.subject}" if known.subject else ""
-                spent, most = usd(balance.spent), usd(limit.amount)
-                log.warning(said, limit.name, whose, 100 * balance.spent / max(limit.amount, 1), spent, most)
+                whose = self._known[claim.account][1]
+                named = f" for {limit.per} {whose}" if whose else ""
+                percent = 100 * balance.spent / max(limit.amount, 1)
+                log.warning(said, limit.name, named, percent, usd(balance.spent), usd(limit.amount))
 
     async def _beat(self) -> None:
         while True:

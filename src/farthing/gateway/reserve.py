@@ -2,7 +2,7 @@
 
 import msgspec
 
-from farthing.budgets import Limits, refusal, subject, unpriced
+from farthing.budgets import Applying, Limits, refusal, subject, unpriced
 from farthing.budgets.worst_case import WorstCase, affordable_output, cap_of, hosted_worst_case, worst_case
 from farthing.errors import FarthingError, StoreError
 from farthing.gateway.attempt import Offer
@@ -55,18 +55,19 @@ class Reserve:
         nobody can say.
         """
         caller, model = exchange.caller, offer.call.model
-        if not self._limits.applying(caller, model):
+        applying = self._limits.applying(caller, model)
+        if not applying.limits:
             return offer
         refused: Refused | None = None
         for _ in range(CLAMPS):
             worst = self._worst(exchange, offer)
-            if worst.usd is None and (hard := self._limits.hard_usd(caller, model)):
+            if worst.usd is None and (hard := applying.hard_usd):
                 whose = subject(hard[0], caller, model) or ""
                 raise unpriced(hard[0], whose, offer.source.prices, offer.model)
             try:
-                refused = await self._take(exchange, offer, worst, number)
+                refused = await self._take(exchange, offer, worst, number, applying)
             except StoreError:
-                if any(limit.hard for limit in self._limits.applying(caller, model)):
+                if any(limit.hard for limit in applying.limits):
                     raise
                 return offer  # soft budgets fail open
             if refused is None:
@@ -94,13 +95,15 @@ class Reserve:
             price = self._output_prices[known] = self._worst(exchange, offer).per_output or 0
         return min(cap_of(offer.call, offer.route.max_output), DRAINED_TOKENS) * offer.call.choices * price
 
-    async def _take(self, exchange: Exchange, offer: Offer, worst: WorstCase, number: int) -> Refused | None:
-        call, caller = offer.call, exchange.caller
+    async def _take(
+        self, exchange: Exchange, offer: Offer, worst: WorstCase, number: int, applying: Applying
+    ) -> Refused | None:
+        call = offer.call
         cap = worst.output_tokens
         tokens = self._calibration.expected(call.model, len(call.body), cap)
-        claims = self._limits.claims(caller, call.model, exchange.arrived, usd=worst.usd, tokens=tokens)
+        claims = applying.claims(exchange.arrived, usd=worst.usd, tokens=tokens)
         hold = Hold(f"{exchange.id}.{number}", claims, self._lost(exchange, offer, worst, number))
-        limits = self._limits.applying(caller, call.model)
+        limits = applying.limits
         verdict = await self._holds.take(exchange, call.model, hold, limits)
         if verdict.granted:
             return None

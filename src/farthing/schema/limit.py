@@ -16,8 +16,8 @@ class Limit(msgspec.Struct, frozen=True):
     `per` says what has an account of its own: "total" (one for all), or each "tenant", "team", "key", "model",
     "feature", or value of a tag ("tag:NAME"); `of` limits only that one of them. A period is a calendar one in
     `time_zone`, or the last so many seconds when `rolling` (a month is then 30 days). `hard` limits refuse; others only
-    warn, at each share of `amount` in `warn_at`. Where a call's worst case does not fit, `clamp` lowers its cap on
-    output to what is left, and `downgrade` names cheaper models to ask instead ((asked, instead) pairs).
+    warn, at each share of `amount` in `warn_at` (ascending). Where a call's worst case does not fit, `clamp` lowers its
+    cap on output to what is left, and `downgrade` names cheaper models to ask instead ((asked, instead) pairs).
     """
 
     name: str

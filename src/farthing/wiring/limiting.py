@@ -48,7 +48,7 @@ def _budget(name: str, budget: Budget) -> Limit:
         rolling=budget.window == "rolling",
         time_zone=budget.time_zone,
         hard=budget.mode == "hard",
-        warn_at=budget.warn_at,
+        warn_at=tuple(sorted(budget.warn_at)),
         clamp=budget.clamp,
         downgrade=tuple(budget.downgrade.items()),
     )
