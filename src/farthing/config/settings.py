@@ -12,7 +12,6 @@ Room = Annotated[int, Meta(ge=0, description="a whole number of bytes (0 for non
 Seconds = Annotated[float, Meta(gt=0, le=1e9, description="a positive number of seconds")]
 Whole = Annotated[int, Meta(ge=0, description="a whole number (0 for no limit)")]
 Share = Annotated[float, Meta(gt=0, le=10, description="a share of the limit, such as 0.8")]
-Delay = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds (0 for never)")]
 Subject = Annotated[
     str,
     Meta(
@@ -140,8 +139,7 @@ class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
 
     At most `attempts` in all within `deadline`, with random waits that double from `backoff` to `longest_backoff`, and
     none once those before have cost `max_usd` (empty: no bound). An upstream rests after `failures` in a row, for
-    `rest` at first and `longest_rest` at the longest. `hedge_after` asks a second upstream when the first has not begun
-    to answer by then; both may charge.
+    `rest` at first and `longest_rest` at the longest.
     """
 
     attempts: Count = 3
@@ -152,7 +150,6 @@ class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
     failures: Count = 5
     rest: Seconds = 5.0
     longest_rest: Seconds = 60.0
-    hedge_after: Delay = 0.0
 
 
 class Key(Struct, frozen=True, forbid_unknown_fields=True):

@@ -47,8 +47,7 @@ class Fallback(msgspec.Struct, frozen=True):
 
     At most `attempts` in all, within `deadline` of the call's arrival, with random waits that double from `backoff` to
     `longest_backoff`; no further attempt once those before have cost `max_cost` (`None`: no bound). An upstream rests
-    after `failures` in a row, first for `rest`, then twice as long each time, up to `longest_rest`. `hedge_after` asks
-    a second upstream when the first has not begun to answer by then (0: never).
+    after `failures` in a row, first for `rest`, then twice as long each time, up to `longest_rest`.
     """
 
     attempts: int = 3
@@ -59,7 +58,6 @@ class Fallback(msgspec.Struct, frozen=True):
     failures: int = 5
     rest: int = 5 * 10**9
     longest_rest: int = 60 * 10**9
-    hedge_after: int = 0
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -97,7 +97,6 @@ def policy_of(settings: Settings) -> Policy:
         failures=tries.failures,
         rest=_ns(tries.rest),
         longest_rest=_ns(tries.longest_rest),
-        hedge_after=_ns(tries.hedge_after),
     )
     return Policy(sharing, tuple(routes), limits_of(settings), fallback)
 
