@@ -177,8 +177,10 @@ class Relay:
         return Usage(input=estimate_input(self._call))
 
     def _error(self, outcome: Outcome) -> FarthingError:
+        left = outcome.ending == "disconnected"
+        what = "The answer was cut off" if left else "The upstream did not give a usable answer"
         return FAILURES[outcome.ending](
-            f"The upstream did not give a usable answer: {outcome.detail or outcome.ending}.",
+            f"{what}: {outcome.detail or outcome.ending}.",
             hint="It may have been charged; the ledger entry says so." if outcome.sent else "Nothing was charged.",
         )
 
