@@ -43,7 +43,7 @@ class StepCosts(NamedTuple):
     """Scheduling, sampling and detokenising, per sequence in the batch."""
 
 
-def step_seconds(  # noqa: PLR0913 - scalars, so that numba compiles it
+def step_seconds(
     costs: StepCosts, decoding: Real, context: Real, window: Real, prefilling: Real, pairs: Real, finishing: Real
 ) -> Real:
     """Seconds of one iteration.
