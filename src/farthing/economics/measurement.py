@@ -31,3 +31,12 @@ class Measurement(msgspec.Struct, frozen=True):
     """Of all devices together."""
     source: str = ""
     note: str = ""
+    pipeline: int | None = None
+    max_sequences: int | None = None
+    """The most sequences of one iteration that the engine was told to allow."""
+    kv_tokens: int | None = None
+    """Tokens of context that fit into the KV cache of one copy, as the engine reported it."""
+    energy_j_per_output_token: float | None = None
+    """Of all devices together."""
+    cached_share: float | None = None
+    """The share of input tokens that were found in the prefix cache; `None` is not known, and mostly little."""

@@ -41,6 +41,10 @@ class StepCosts(NamedTuple):
     """Launching kernels and scheduling, whatever the batch."""
     host_sequence_s: Real
     """Scheduling, sampling and detokenising, per sequence in the batch."""
+    expert_spread: Real = 1.0
+    """How evenly tokens spread over experts: a batch of n touches as many as n**expert_spread independent ones."""
+    overlap: Real = 1.0
+    """The share of the shorter of memory and compute time that hides behind the longer: 1 is a roofline, 0 a sum."""
 
 
 def step_seconds(
@@ -54,9 +58,10 @@ def step_seconds(
     """
     tokens = decoding + prefilling
     sequences = decoding + finishing
-    read = costs.weights_s + costs.experts_s * (1.0 - costs.expert_miss**tokens)
+    touched = 1.0 - costs.expert_miss ** (tokens**costs.expert_spread)
+    read = costs.weights_s + costs.experts_s * touched
     memory = read + costs.context_s * context + costs.window_s * window
     compute = costs.token_s * tokens + costs.sampled_s * sequences + costs.pair_s * pairs
-    busy = np.maximum(memory, compute)
+    busy = memory + compute - costs.overlap * np.minimum(memory, compute)
     moved = costs.link_s + costs.link_token_s * tokens
     return busy + moved + costs.host_s + costs.host_sequence_s * sequences
