@@ -41,7 +41,7 @@ class Offset(msgspec.Struct, frozen=True):
 
 
 class Residual(NamedTuple):
-    """Logarithms of measured over predicted times of one row, with its classes of every level; `None` was not measured."""
+    """Logarithms of measured over predicted times of one row with its classes; `None` was not measured."""
 
     classes: tuple[str, ...]
     tpot: float | None

@@ -99,6 +99,7 @@ def predicted(table: Table, values: Mapping[str, float], scales: Scales = UNSCAL
     prompt = step_seconds(costs, 0.0, 0.0, 0.0, table.load.input_tokens, table.load.input_tokens**2 / 2, 1.0)
     alone = loop._replace(ttft_s=prompt)  # timed inside the engine
     kept = loop._replace(tpot_s=steady)  # its pace is that of iterations without prompts; its rate is not
+    kinds = ("static_batch", "steady_batch", "prefill_only")
     return Served(
         *(
             np.select(
