@@ -11,6 +11,7 @@ from benchmarks.rows.latency import added_p50
 from benchmarks.rows.ledger import ledger_entry
 from benchmarks.rows.memory import rss
 from benchmarks.rows.overload import overload
+from benchmarks.rows.planning import plan_accuracy, plan_speed, plan_terms
 from benchmarks.rows.proxied import proxied_1k, proxied_128k
 from benchmarks.rows.ready import ready
 from benchmarks.rows.relay import stream_chunk
@@ -33,4 +34,7 @@ ROWS: dict[str, Callable[[Effort], list[Figure]]] = {
     "rss": rss,
     "replay": replay,
     "install": install,
+    "plan-accuracy": plan_accuracy,
+    "plan-terms": plan_terms,
+    "plan-speed": plan_speed,
 }

@@ -55,11 +55,11 @@ CONSTANTS = (
     _of("layer_indexed_s", 30e-6, 0.7),
     _of("step_s", 0.5e-3, 0.7),
     _of("sequence_s", 15e-6, 0.5, 0.4),
-    _of("ttft_s", 0.04, 0.6, 0.5),
+    _of("ttft_s", 0.04, 0.6, 0.3),
     _of("ttft_experts_s", 0.03, 1.0),
-    _of("ttft_steps", 1.2, 0.4),
+    _of("ttft_steps", 1.2, 0.4, 0.3),
     _of("waiting", 0.4, 0.7),
-    _of("burst", 0.1, 0.7),
+    _of("burst", 0.1, 0.7, 0.5),
 )
 """Every constant. Starts are handbook figures (`docs/concepts/plan/model.md` names their sources)."""
 

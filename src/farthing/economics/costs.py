@@ -183,11 +183,10 @@ def cost_of_compute(compute: Compute) -> float:
     >>> round(cost_of_compute(Compute(1e6, 2 * 7e9 * 500, 1e15, 0.5, 3.6)), 6)
     14.0
     """
-    require(compute, above_zero=("requests", "flop_per_request", "used_share", "usd_per_h"), shares=("used_share",))
-    rate = compute.flop_per_s
-    if not 1 <= rate <= 1e21:
-        raise RequestError(f"A device of {rate:g} FLOP/s computes nothing real.", hint="Give operations per second.")
-    flop_per_usd = rate * compute.used_share * HOUR_S / number("the price", "usd_per_h", compute.usd_per_h)
+    require(compute, above_zero=compute.__struct_fields__, shares=("used_share",))
+    flop_per_usd = (
+        compute.flop_per_s * compute.used_share * HOUR_S / number("the price", "usd_per_h", compute.usd_per_h)
+    )
     return compute.flop_per_request * compute.requests / flop_per_usd
 
 

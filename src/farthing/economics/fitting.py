@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from farthing.economics.cases import Case
-from farthing.economics.constants import CONSTANTS, Traits, factors_of, traits
+from farthing.economics.constants import CONSTANTS, Constant, Traits, factors_of, traits
 from farthing.economics.engines import FAMILIES, engine_family
 from farthing.economics.serving import Load, Served, closed_loop, decode_step_s, static_batch
 from farthing.economics.step import Real, step_seconds
@@ -19,10 +19,12 @@ Floats = NDArray[np.float64]
 PRIOR = 2.0
 """Weight of one standard deviation of a prior against a log error of 1."""
 
+_STATIC_PRIOR = 0.3  # engines of years before differ by more than those of today
+
 _ROBUST = 0.06  # errors beyond 6 % count less and less: they are another configuration, not another constant
 _ROUNDS = 30
-_WEIGHTS = {"closed_loop": 1.0, "steady_batch": 0.7, "max_throughput": 0.3, "static_batch": 0.03}
-_TTFT_WEIGHT = 0.4  # what generators call TTFT differs more than what they call TPOT
+_WEIGHTS = {"closed_loop": 1.0, "steady_batch": 0.7, "max_throughput": 0.3}
+_TTFT_WEIGHT = 0.5  # what generators call TTFT differs more than what they call TPOT
 
 
 class Scales(NamedTuple):
@@ -112,29 +114,63 @@ def predicted(table: Table, values: Mapping[str, float], scales: Scales = UNSCAL
     )
 
 
-def fit(table: Table, start: Mapping[str, float] | None = None, rounds: int = _ROUNDS) -> dict[str, float]:
-    """The constants that fit a table best; those of an engine are called "name@engine"."""
-    names, begin, spread = _unknowns()
-    held = chosen(table, table.sound & np.isin(table.kind, list(_WEIGHTS)))
-    weight = np.array([_WEIGHTS[kind] for kind in held.kind])
+def fit(
+    table: Table,
+    start: Mapping[str, float] | None = None,
+    rounds: int = _ROUNDS,
+    constants: Sequence[Constant] = CONSTANTS,
+) -> dict[str, float]:
+    """The constants that fit a table best; those of an engine are called "name@engine".
+
+    Serving is fitted first. What is left of static batches then only says how their engines differ: they were timed
+    in ways and with versions of their own, which should not bend what holds for all.
+    """
+    unknowns = _unknowns(constants)
+    at = {one.name: one.start for one in unknowns} | dict(start or {})
+    static = [one for one in unknowns if one.name.endswith("-static")]
+    serving = [one for one in unknowns if one not in static]
+    at |= _least_squares(table, serving, at, _WEIGHTS, PRIOR, rounds)
+    return at | _least_squares(table, static, at, {"static_batch": 1.0}, _STATIC_PRIOR, rounds)
+
+
+class _Unknown(NamedTuple):
+    name: str
+    start: float
+    spread: float
+
+
+def _unknowns(constants: Sequence[Constant]) -> list[_Unknown]:
+    rows = [_Unknown(one.name, one.start, one.spread) for one in constants]
+    engines = [(one, engine) for one in constants if one.by_engine for engine in FAMILIES]
+    return rows + [_Unknown(f"{one.name}@{engine}", 0.0, one.by_engine) for one, engine in engines]
+
+
+def _least_squares(
+    table: Table,
+    unknowns: Sequence[_Unknown],
+    at: Mapping[str, float],
+    weights: Mapping[str, float],
+    prior: float,
+    rounds: int,
+) -> dict[str, float]:
+    held = chosen(table, table.sound & np.isin(table.kind, list(weights)))
+    names = [one.name for one in unknowns]
+    if not len(held.kind):
+        return {name: at[name] for name in names}
+    weight = np.array([weights[kind] for kind in held.kind])
     rated = np.isnan(held.tpot_s) | (held.kind == "static_batch")
+    begin, spread = (np.array([getattr(one, name) for one in unknowns]) for name in ("start", "spread"))
 
     def errors(vector: Floats) -> Floats:
-        served = predicted(held, dict(zip(names, vector, strict=True)))
+        served = predicted(held, {**at, **dict(zip(names, vector, strict=True))})
         rate = np.log(served.output_tokens_per_s * held.copies / held.output_tokens_per_s)
         pace = np.where(rated, -rate, np.log(served.tpot_s / held.tpot_s)) * weight
         first = np.log(served.ttft_s / held.ttft_s) * weight * _TTFT_WEIGHT
-        return np.concatenate([np.nan_to_num(pace), np.nan_to_num(first), (vector - begin) / spread * PRIOR])
+        return np.concatenate([np.nan_to_num(pace), np.nan_to_num(first), (vector - begin) / spread * prior])
 
-    at = np.array([start[name] for name in names]) if start else begin
-    found = least_squares(errors, at, loss="soft_l1", f_scale=_ROBUST, max_nfev=rounds, x_scale=spread)
+    before = np.array([at[name] for name in names])
+    found = least_squares(errors, before, loss="soft_l1", f_scale=_ROBUST, max_nfev=rounds, x_scale=spread)
     return dict(zip(names, (float(value) for value in found.x), strict=True))
-
-
-def _unknowns() -> tuple[list[str], Floats, Floats]:
-    rows = [(one.name, one.start, one.spread) for one in CONSTANTS]
-    rows += [(f"{one.name}@{engine}", 0.0, one.by_engine) for one in CONSTANTS if one.by_engine for engine in FAMILIES]
-    return [row[0] for row in rows], np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
 
 
 def _value(values: Mapping[str, float], name: str, engine: NDArray[np.intp]) -> Real:

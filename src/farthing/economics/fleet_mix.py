@@ -39,7 +39,7 @@ class Bucket(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Its size, for people."""
+        """Its size in words."""
         return f"{self.input_tokens:g} in, {self.output_tokens:g} out"
 
 

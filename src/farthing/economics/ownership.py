@@ -159,8 +159,8 @@ def _why_never(rent: float, running: float, price: float, life: int) -> str:
     if rent <= running:
         return f"running costs alone, ${running:,.0f} a month, come to no less than the rent of ${rent:,.0f}"
     return (
-        f"${rent - running:,.0f} saved a month, as much as is left of it today, do not pay ${price:,.0f} back "
-        f"within {life} months"
+        f"${rent - running:,.0f} saved a month do not pay ${price:,.0f} back within {life} months, "
+        "interest at the cost of capital included"
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from farthing.errors import RequestError
 
-SMALLEST, LARGEST = 1e-12, 1e15
+SMALLEST, LARGEST = 1e-12, 1e21
 """No figure of a plan is nearer to zero or further from it; so no product of a few of them overflows."""
 
 
@@ -58,20 +58,21 @@ def number(who: str, name: str, value: object) -> float:
         )
     if isinstance(value, bool) or not isinstance(value, Real):
         raise RequestError(f"{_capital(who)} has {value!r} for {name}.", hint="Give a number.")
-    found = float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number too long for a float
+        found = 2 * LARGEST
     if not math.isfinite(found):
         raise RequestError(f"{_capital(who)} has {found} for {name}.", hint="Give a finite number.")
     if abs(found) > LARGEST:
-        raise RequestError(
-            f"{_capital(who)} has {found:.6g} for {name}, which is beyond {LARGEST:g}.", hint="Check its unit."
-        )
+        raise RequestError(f"{_capital(who)} has {found:.0e} or beyond for {name}.", hint="Check its unit.")
     return found
 
 
 def title(record: msgspec.Struct) -> str:
     """What to call a record in a message: its kind in words, and its name if it has one."""
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(record).__name__).lower()
-    name = getattr(record, "name", "")
+    name = getattr(record, "name", "") if "name" in record.__struct_fields__ else ""
     return f"the {kind} '{name}'" if name else f"the {kind}"
 
 

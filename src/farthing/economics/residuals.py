@@ -9,11 +9,12 @@ import numpy as np
 from farthing.economics.calibration import Calibration
 from farthing.economics.cases import Case
 from farthing.economics.classes import LAYOUT, Offset, Residual, classes_of, pooled
+from farthing.economics.constants import CONSTANTS, Constant
 from farthing.economics.fitting import Floats, Scales, Table, fit, predicted, tabled
 from farthing.economics.serving import Served
 
 _NOISE = 0.05  # of one measurement, as a share
-_PRIORS = (0.25, 0.25, 0.25)  # how far all times, those of context and those of tokens are off in a new deployment
+_PRIORS = (0.3, 0.4, 0.4)  # how far all times, those of context and those of tokens are off in a new deployment
 _TTFT_SHRINKAGE = 0.25
 _NUDGE = 1e-3
 _REFIT_ROUNDS = 8  # from the constants of all rows it is a short way
@@ -40,11 +41,11 @@ def points_of(cases: Sequence[Case], count: int) -> list[int]:
     return sorted(found)
 
 
-def fitted(cases: Sequence[Case], start: Mapping[str, float]) -> Calibration:
+def fitted(cases: Sequence[Case], start: Mapping[str, float], constants: Sequence[Constant] = CONSTANTS) -> Calibration:
     """Constants and offsets of some cases, from constants that are near; without intervals."""
     table = tabled(cases)
-    constants = fit(table, start, rounds=_REFIT_ROUNDS)
-    return Calibration(constants, class_offsets(cases, table, constants), {}, (), (), (), {}, len(cases))
+    found = fit(table, start, _REFIT_ROUNDS, constants)
+    return Calibration(found, class_offsets(cases, table, found), {}, (), (), (), {}, len(cases))
 
 
 def class_offsets(cases: Sequence[Case], table: Table, constants: Mapping[str, float]) -> dict[str, Offset]:
