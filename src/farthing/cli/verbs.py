@@ -16,6 +16,7 @@ VERBS = {
     "budget": "Show how budgets and rate limits stand.",
     "ledger": "Read, export, verify, re-rate and reconcile the ledger.",
     "prices": "Show the price book.",
+    "plan": "Say what to run a model on, what it costs, how fast it is, when to move.",
     "replay": "Drive recorded traffic through the same pipeline, in virtual time.",
     "import": "Turn a traffic file of another format into ours.",
     "config": "Show and check the configuration.",

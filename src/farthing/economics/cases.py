@@ -46,12 +46,18 @@ class Case(msgspec.Struct, frozen=True):
     @property
     def load(self) -> Load:
         """What is asked of the replica."""
-        return Load(self.concurrency, self.input_tokens, self.output_tokens, self.slots, self.window)
+        cached = self.measurement.cached_share or 0.0
+        return Load(self.concurrency, self.input_tokens, self.output_tokens, self.slots, self.window, cached)
 
     @property
     def workload(self) -> Workload:
         """The same as people ask it, of all copies together."""
-        return Workload(self.input_tokens, self.output_tokens, concurrency=self.concurrency * self.deployment.data)
+        return Workload(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            concurrency=self.concurrency * self.deployment.data,
+            cached_share=self.measurement.cached_share or 0.0,
+        )
 
     @property
     def regime(self) -> Regime:
@@ -102,8 +108,9 @@ def resolve(measurement: Measurement, catalogue: Catalogue) -> Case:
             f"No sequence of {input_tokens + output_tokens:g} tokens fits beside {architecture.name} on "
             f"{deployment.devices} x {hardware.name}."
         )
-    slots = float(min(held, OFFLINE_SEQUENCES) if offline else held)
-    concurrency = slots if offline else _positive(measurement.concurrency, "concurrency", measurement)
+    slots = float(min(held, deployment.max_sequences)) if measurement.max_sequences or offline else float(held)
+    concurrency = _inside(measurement, output_tokens) or slots if offline else measurement.concurrency
+    concurrency = _positive(concurrency, "concurrency", measurement)
     return Case(
         measurement,
         deployment,
@@ -113,6 +120,14 @@ def resolve(measurement: Measurement, catalogue: Catalogue) -> Case:
         slots,
         attention_window(architecture),
     )
+
+
+def _inside(measurement: Measurement, output_tokens: float) -> float | None:
+    """Requests in the engine at once when they arrive at a rate, by Little's law; `None` for another kind of load."""
+    rate, tpot = measurement.output_tokens_per_s_per_device, measurement.tpot_s
+    if measurement.kind not in SERVING or rate is None or tpot is None:
+        return None
+    return rate * measurement.devices * ((measurement.ttft_s or 0.0) / output_tokens + tpot)
 
 
 def _narrowest(deployment: Deployment, devices: int, tokens: float) -> Deployment:

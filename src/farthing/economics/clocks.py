@@ -101,7 +101,7 @@ def clocked(phases: Phases, draw: Draw, clock: Real) -> Clocked:
 
     >>> decode = Phases(memory_s=0.02, compute_s=0.001)
     >>> slow = clocked(decode, Draw(idle_w=100.0, memory_w=60.0, core_w=140.0), 0.5)
-    >>> slow.step_s, round(slow.power_w, 1)
+    >>> round(float(slow.step_s), 6), round(float(slow.power_w), 1)
     (0.02, 181.5)
     """
     _check(phases, draw)

@@ -36,9 +36,14 @@ def points_of(cases: Sequence[Case], count: int) -> list[int]:
     found: list[int] = []
     for places in layouts.values():
         if len(places) > count:
-            ordered = sorted(places, key=lambda place: (cases[place].concurrency, cases[place].input_tokens))
+            ordered = sorted(places, key=lambda place: _tokens_at_once(cases[place]))
             found += [ordered[len(ordered) * (2 * one + 1) // (2 * count)] for one in range(count)]
     return sorted(found)
+
+
+def _tokens_at_once(case: Case) -> float:
+    """Tokens of one iteration: one of each caller's answer, and the share of its prompt that comes with it."""
+    return case.concurrency * (1.0 + case.input_tokens / case.output_tokens)
 
 
 def fitted(cases: Sequence[Case], start: Mapping[str, float], constants: Sequence[Constant] = CONSTANTS) -> Calibration:
