@@ -80,7 +80,7 @@ def test_the_thriftiest_clock_keeps_the_bound_and_nothing_tried_beats_it(phases,
 
 
 def test_a_bound_that_the_full_clock_misses_is_refused_with_the_factor():
-    with pytest.raises(RequestError, match="2.2 times"):
+    with pytest.raises(RequestError, match=r"2\.2 times"):
         thriftiest(DECODE, GPU, 0.1, 0.010)
 
 

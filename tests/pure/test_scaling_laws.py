@@ -42,13 +42,13 @@ def layers_of(parameters):
 
 
 def test_the_limit_law_is_about_the_square_root_of_size_and_the_cube_root_of_bandwidth():
-    time = fastest_token_s(layers_of(SIZES), 2 * SIZES, np.full_like(SIZES, 3.35e12), launch_s=-2e-6)
+    time = fastest_token_s(layers_of(SIZES), 2 * SIZES, np.full_like(SIZES, 3.35e12), launch_s=0.0)
     assert exponent(SIZES, time) == pytest.approx(5 / 9, abs=1e-9)
     eighty = np.full_like(BANDWIDTHS, 80.0)
-    time = fastest_token_s(eighty, np.full_like(BANDWIDTHS, 1.4e11), BANDWIDTHS, launch_s=-2e-6)
+    time = fastest_token_s(eighty, np.full_like(BANDWIDTHS, 1.4e11), BANDWIDTHS, launch_s=0.0)
     assert exponent(BANDWIDTHS, time) == pytest.approx(-1 / 3, abs=1e-9)
     # Layers and weights apart: L^(2/3), (W/BW)^(1/3).
-    time = fastest_token_s(np.geomspace(10, 1000, 9), np.full(9, 1e13), np.full(9, 3e12), launch_s=-2e-6)
+    time = fastest_token_s(np.geomspace(10, 1000, 9), np.full(9, 1e13), np.full(9, 3e12), launch_s=0.0)
     assert exponent(np.geomspace(10, 1000, 9), time) == pytest.approx(2 / 3, abs=1e-9)
 
 
