@@ -46,6 +46,11 @@ def test_power_at_full_clock_is_all_of_it():
     assert clocked(DECODE, GPU, 1.0).power_w == pytest.approx(450)
 
 
+def test_reading_takes_as_many_joules_at_any_clock():
+    memory = Draw(idle_w=0.0, memory_w=60.0, core_w=0.0)
+    assert clocked(PREFILL, memory, 0.3).joule_per_step == pytest.approx(clocked(PREFILL, memory, 1.0).joule_per_step)
+
+
 @given(phases, draws, st.floats(0.05, 1), st.floats(0.05, 1))
 def test_a_lower_clock_is_never_quicker_nor_draws_more(phases, draw, one, other):
     low, high = (clocked(phases, draw, clock) for clock in sorted((one, other)))

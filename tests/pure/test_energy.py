@@ -92,7 +92,8 @@ def test_block_scales_cost_only_experts_of_eight_bits_published_so():
     def cost(architecture, weights):
         return activity_of(Deployment(GPU, architecture, weights=weights), LOAD, 0.02, MODEL.block_scaled)
 
-    assert cost(MIXTURE, "fp8").block_bytes_per_s > 0
+    touched = 48 * 128 * 3 * 2048 * 768 * (1 - (1 - 8 / 128) ** 24)  # 16 sequences, each with half a prompt token
+    assert cost(MIXTURE, "fp8").block_bytes_per_s == pytest.approx(touched / 0.02)
     assert cost(MIXTURE, "bf16").block_bytes_per_s == 0
     assert cost(replace(MIXTURE, name="other"), "fp8").block_bytes_per_s == 0
     assert cost(replace(MIXTURE, name="other"), "fp8_block").block_bytes_per_s > 0
@@ -123,6 +124,7 @@ def test_the_interval_of_energy_holds_both_errors(watts, rates):
     assert found.low <= watts[1] / rates[2] * (1 + 1e-9)
     assert found.high >= max(watts[2] / rates[1], watts[1] / rates[0]) * (1 - 1e-9)
     assert found.high <= watts[2] / rates[0] * (1 + 1e-9), "no wider than both errors at their worst"
+    assert found.low >= watts[0] / rates[2] * (1 - 1e-9)
 
 
 def test_what_a_site_does_not_say_stays_unknown():

@@ -125,6 +125,17 @@ def test_a_step_in_known_numbers():
     assert two == pytest.approx(80 * 4 * 4e-6 + 80 * 2 * reduce + 1.4e11 / (2 * 3.35e12))
 
 
+def test_stages_of_a_pipeline_share_the_batch():
+    mixture = replace(LLAMA_70B, weights_bytes=0.0, experts_bytes=1.4e11, expert_share=8 / 256, kv_bytes_per_token=0.0)
+    busy = replace(LLAMA_70B, flop_per_s=1e12, kv_bytes_per_token=0.0)
+    touched = 1 - (1 - 8 / 256) ** 8
+    for shape, seconds in ((mixture, 1.4e11 * touched / (2 * 3.35e12)), (busy, 8 * 1.4e11 / (2 * 1e12))):
+        found = float(layout_s(shape, np.float64(4), np.float64(16), 0, 1, 2))
+        reduce = float(all_reduce_s(shape, np.float64(2), np.float64(8 * 8192 * 2)))
+        hop = 6.8e-6 + 8 * 8192 * 2 / 2 / 5e10
+        assert found == pytest.approx(80 * 16e-6 + 80 * 2 * reduce + hop + seconds)
+
+
 def test_an_all_reduce_takes_the_quickest_protocol():
     small, large = (all_reduce_s(LLAMA_70B, np.float64(8), np.float64(size)) for size in (1e3, 1e10))
     assert small == pytest.approx(6.8e-6 + 2 * 7 * 0.6e-6, rel=0.01)

@@ -15,7 +15,7 @@ from farthing.economics.energy import PowerModel
 from farthing.economics.evaluation import Errors, Evaluation, Group, Refusals, evaluate
 from farthing.economics.measurement import Measurement
 from farthing.economics.power_fit import FEWEST, evaluate_power, fit_power, power_points
-from farthing.errors import FarthingError
+from farthing.errors import FarthingError, RequestError
 from farthing.importers.serving.rows import read_measurements
 from farthing.wiring.power import power_model
 
@@ -56,7 +56,12 @@ def command(
         seen = read_measurements(fit)
         chosen = calibrate(seen, catalogue, lambda text: say(asked, f"{text} ..."))
         power = _power_of(seen, catalogue, power)
-    found = evaluate(measured, catalogue, chosen, points)
+    try:
+        found = evaluate(measured, catalogue, chosen, points)
+    except RequestError:
+        if bad:  # the first thing wrong with the file says more than that nothing is left of it
+            raise bad[0] from None
+        raise
     drawn = evaluate_power(measured, catalogue, power, chosen)
     found = msgspec.structs.replace(
         found,

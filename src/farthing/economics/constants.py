@@ -46,6 +46,7 @@ CONSTANTS = (
     Constant("overlap", 0.0, 1.0),
     _of("link_latency", 1.0, 0.5),
     _of("link", 0.6, 0.4),
+    _of("link_staged", 0.5, 0.2),
     _of("layer_s", 35e-6, 0.5, 0.3),
     _of("layer_fp8_s", 5e-6, 0.7),
     _of("layer_fp4_s", 8e-6, 0.7),
@@ -64,6 +65,10 @@ CONSTANTS = (
 """Every constant. Starts are handbook figures (`docs/concepts/plan/model.md` names their sources)."""
 
 
+PCIE_BYTES_PER_S = 64e9
+"""The most that PCI Express 5.0 x16 sends in one direction. GPUs joined by no more pass through host memory."""
+
+
 class Traits(NamedTuple):
     """What of a deployment decides which constants hold: 1 where it is so, 0 where not; floats, or arrays of them."""
 
@@ -71,6 +76,7 @@ class Traits(NamedTuple):
     fp4: Real
     widened: Real
     experts: Real
+    staged: Real
 
 
 def traits(deployment: Deployment) -> Traits:
@@ -83,6 +89,7 @@ def traits(deployment: Deployment) -> Traits:
         fp4=float(precision.bits < 8 and compute != "bf16"),
         widened=float(widened),
         experts=float(deployment.architecture.experts > 0),
+        staged=float(deployment.hardware.kind == "gpu" and deployment.hardware.link_bytes_per_s <= PCIE_BYTES_PER_S),
     )
 
 
@@ -108,7 +115,7 @@ def factors_of(value: Callable[[str], Real], of: Traits) -> Factors:
         expert_spread=share("expert_spread"),
         overlap=share("overlap"),
         link_latency=natural("link_latency"),
-        link_efficiency=natural("link"),
+        link_efficiency=np.exp(value("link") + of.staged * value("link_staged")),
         layer_s=(
             natural("layer_s")
             + of.fp8 * natural("layer_fp8_s")
