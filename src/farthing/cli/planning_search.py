@@ -29,7 +29,9 @@ from farthing.cli.planning_deploy import Image, deployed
 from farthing.cli.planning_page import Api, page_of
 from farthing.cli.planning_records import made
 from farthing.cli.render import answer, say
+from farthing.economics.architecture import Architecture
 from farthing.economics.forbidding import refusal
+from farthing.economics.names import plain_key
 from farthing.economics.offers import Renting, offers_of
 from farthing.economics.options import Question
 from farthing.economics.search import search
@@ -103,7 +105,10 @@ def command(asked: Asked, **given: Any) -> None:
     files: tuple[tuple[str, str], ...] = ()
     if given["emit"]:
         files = deployed(
-            question, choices[0], calibration, Image(given["model"], given["checkpoint"], given["image_tag"])
+            question,
+            choices[0],
+            calibration,
+            Image(_published(given["model"], question.architecture), given["checkpoint"], given["image_tag"]),
         )
         for name, text in files:
             written(given["emit"] / name, text)
@@ -115,3 +120,10 @@ def command(asked: Asked, **given: Any) -> None:
         written(given["html"], page_of(question, found, choices, document, calibration, api, files[:1]))
         say(asked, f"Wrote {given['html']}.")
     answer(asked, "farthing.plan.search/1", document, in_words)
+
+
+def _published(model: str, architecture: Architecture) -> str:
+    """The Hugging Face id that a short name of a model stands for; the name itself where none is known."""
+    if "/" in model:
+        return model
+    return next((name for name in architecture.aliases if "/" in name and plain_key(name) == plain_key(model)), model)
