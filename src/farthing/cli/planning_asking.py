@@ -21,6 +21,7 @@ from farthing.economics.offers import COMMITMENTS
 from farthing.economics.options import Slo
 from farthing.economics.precision import precision_named
 from farthing.economics.setup import Setup
+from farthing.economics.space import usual_batched_tokens
 from farthing.errors import ConfigError, TrafficError
 from farthing.importers import Reading
 from farthing.schema import Recorded
@@ -142,7 +143,7 @@ with_layout = _together(
     click.option("--engine", default="vllm", show_default=True, metavar="NAME", help="The engine that serves."),
     click.option("--max-sequences", type=click.IntRange(1), default=256, show_default=True, help="Batch of one copy."),
     click.option(
-        "--max-batched-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Per iteration."
+        "--max-batched-tokens", type=click.IntRange(1), metavar="N", help="Per iteration; else what engines choose."
     ),
     click.option(
         "--memory-share", type=SHARE, default=0.9, show_default=True, help="Of device memory, for the engine."
@@ -208,11 +209,10 @@ def deployment_of(given: Mapping[str, Any], catalogue: Catalogue) -> Deployment:
     """The deployment of the options of `with_model`, `with_layout` and --hardware."""
     architecture = model_of(given["model"], catalogue)
     weights = precision_named(given["weights"] or architecture.native, architecture).name
+    hardware = catalogue.hardware_named(given["hardware"])
     said = {name: given[name] for name in Deployment.__struct_fields__ if name in given}
-    return Deployment(
-        **said
-        | {"hardware": catalogue.hardware_named(given["hardware"]), "weights": weights, "architecture": architecture}
-    )
+    said["max_batched_tokens"] = said["max_batched_tokens"] or usual_batched_tokens(hardware)
+    return Deployment(**said | {"hardware": hardware, "weights": weights, "architecture": architecture})
 
 
 def workload_of(load: Load) -> Workload:

@@ -14,6 +14,7 @@ from farthing.dashboard.plan_figures import quantity
 from farthing.economics.deployment import Deployment
 from farthing.economics.memory import capacity, kv_bytes_per_token, parameters, sequences_that_fit, weights_bytes
 from farthing.economics.precision import precision_named
+from farthing.economics.space import usual_batched_tokens
 from farthing.errors import RequestError
 
 CONTEXTS = (1024, 4096, 16384, 32768, 131072)
@@ -72,7 +73,11 @@ def command(asked: Asked, model: str, hardware: tuple[str, ...], facts: tuple[Pa
     kv = precision_named(layout["kv"], architecture).name
     count, cache = parameters(architecture), kv_bytes_per_token(architecture, kv)
     layout |= {"weights": weights, "kv": kv}
-    fits = [_fit(Deployment(catalogue.hardware_named(name), architecture, **layout)) for name in hardware]
+    fits = []
+    for name in hardware:
+        device = catalogue.hardware_named(name)
+        tokens = layout["max_batched_tokens"] or usual_batched_tokens(device)
+        fits.append(_fit(Deployment(device, architecture, **{**layout, "max_batched_tokens": tokens})))
     if fits and all(fit.problem for fit in fits):
         raise RequestError(fits[0].problem, hint="Split it over more devices with --tensor, or quantise it.")
     document = Memory(
