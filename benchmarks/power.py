@@ -1,5 +1,7 @@
 """Fit the power model to measured rows and print it as TOML, with its held-out errors on standard error.
 
+It takes about a minute.
+
 python -m benchmarks.power ../shared/data/serving/calibration.csv > src/farthing/economics/data/power.toml
 """
 
@@ -11,13 +13,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from farthing.economics.calibrating import calibrate, resolved
+from farthing.economics.catalogue import Catalogue
 from farthing.economics.energy import PowerModel
+from farthing.economics.measurement import Measurement
 from farthing.economics.power_fit import Floats, Point, fit_power, grouped, held_out, off_by, power_points
 from farthing.importers.serving.rows import read_measurements
 from farthing.wiring.planning import catalogue, shipped_calibration
 
 BLOCK_SCALED = ("qwen3",)
 SEED = 1
+UNSEEN = ("llama-3-70b", "gpt-oss-120b", "qwen3-8b", "gemma-3-27b", "llama-4-scout")
+"""Models that neither power nor throughput is fitted on, to see both errors at once."""
 
 
 def main(rows: Path) -> None:
@@ -34,6 +41,7 @@ def main(rows: Path) -> None:
     _say("all rows, as fitted", points, off_by(points, model), model)
     calibrated, _ = power_points(measured, facts, BLOCK_SCALED, shipped_calibration())
     _say("the same, throughput predicted", calibrated, off_by(calibrated, model), model)
+    _unseen(measured, facts)
     print("# What a device draws, as docs/concepts/plan/energy.md explains. Written by `python -m benchmarks.power`.")
     for name in model.__struct_fields__:
         value = getattr(model, name)
@@ -59,6 +67,18 @@ def _nested(points: Sequence[Point]) -> None:
         ratio = np.exp(-off_by(out, model))
         inside.extend((ratio >= model.low) & (ratio <= model.high))
     print(f"each model left out of its interval too: {100 * np.mean(inside):.1f} % inside", file=sys.stderr)
+
+
+def _unseen(measured: Sequence[Measurement], facts: Catalogue) -> None:
+    """Some models are left out of the power model and of the calibration that predicts their throughput."""
+    out = [case.measurement for case in resolved(measured, facts)[0] if case.deployment.architecture.name in UNSEEN]
+    names = {row.model for row in out}
+    seen = [row for row in measured if row.model not in names]
+    model = fit_power(power_points(seen, facts, BLOCK_SCALED)[0], BLOCK_SCALED)
+    calibration = calibrate(seen, facts, progress=lambda _: None)
+    for what, used in (("measured", None), ("predicted", calibration)):
+        points, _ = power_points(out, facts, BLOCK_SCALED, used)
+        _say(f"{len(UNSEEN)} models unseen, throughput {what}", points, off_by(points, model), model)
 
 
 def _say(what: str, points: Sequence[Point], off: Floats, model: PowerModel) -> None:

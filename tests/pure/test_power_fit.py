@@ -181,6 +181,21 @@ def test_terms_earn_their_place(measured):
         assert mean_error(held_out(without, power_model(), groups)) > whole
 
 
+def test_joules_carry_over_to_another_gpu_better_than_shares_of_its_peaks(measured):
+    known = catalogue()
+
+    def by_shares(point):
+        device, like = known.hardware_named(point.hardware), known.hardware_named("H100")
+        read = device.tdp_w / like.tdp_w * like.memory_bytes_per_s / device.memory_bytes_per_s
+        multiplied = device.tdp_w / like.tdp_w * like.flop_per_s["bf16"] / device.flop_per_s["bf16"]
+        factors = Activity(read, multiplied, multiplied, read, read)
+        return point._replace(activity=Activity(*(a * b for a, b in zip(point.activity, factors, strict=True))))
+
+    groups = np.array([point.hardware for point in measured])
+    assert mean_error(held_out(list(map(by_shares, measured)), power_model(), groups)) == pytest.approx(0.15, abs=0.01)
+    assert mean_error(held_out(measured, power_model(), groups)) == pytest.approx(0.10, abs=0.01)
+
+
 def test_shipped_constants_are_those_of_the_rows(measured):
     again = fit_power(measured)
     for name in (*CONSTANTS, "low", "high"):
