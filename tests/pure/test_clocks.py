@@ -161,7 +161,7 @@ def test_a_published_saving_of_decoding_at_180_of_2842_mhz(known, model):
 
 
 def test_a_published_clock_of_an_a100(known):
-    """arXiv 2408.05235: up to 44 % saved on an A100; 1005 of 1410 MHz are published as its best under a bound."""
+    """arXiv 2408.05235: up to 44 % saved on an A100 within a bound; Voltana: 1005 of 1410 MHz are its best."""
     phases, draw = decoding(known, "A100 SXM 80GB", "llama-3-8b", 64, 31.0, (500, 500))
     full = clocked(phases, draw, 1.0)
     best = thriftiest(phases, draw, 0.15, 1.06 * float(full.step_s))
