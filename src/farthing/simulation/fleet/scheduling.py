@@ -340,7 +340,8 @@ def _admit(state: State, rules: Rules, r: int, budget: int) -> None:
         take(state, r, _new_blocks(rules, done, chunk))
         request.done = done
         if request.scheduled_s < 0.0:
-            request.scheduled_s = replica.before_s if rules.ahead else replica.clock_s
+            begun_s = replica.before_s if rules.ahead else replica.clock_s
+            request.scheduled_s = max(begun_s, request.arrival_s)
             request.cached = done
             state.totals[0].cached_tokens += done
             state.totals[0].input_tokens += request.input
