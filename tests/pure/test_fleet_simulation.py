@@ -51,7 +51,7 @@ def test_every_request_is_served_once_and_whole(trace, route, replicas, chunked)
     assert (served["scheduled_s"] >= served["arrival_s"] - 1e-9).all()
     assert (served["first_s"] > served["scheduled_s"] - 1e-9).all()
     assert (served["last_s"] >= served["first_s"] - 1e-9).all()
-    assert 0 < seen.busy_share <= 1
+    assert 0 < seen.busy_share <= 1 + 1e-9
     assert seen.mean_batch <= 6
 
 
