@@ -16,6 +16,7 @@ from benchmarks.rows.proxied import proxied_1k, proxied_128k
 from benchmarks.rows.ready import ready
 from benchmarks.rows.relay import stream_chunk
 from benchmarks.rows.replaying import replay
+from benchmarks.rows.simulating import simulate_day, simulate_speed
 from benchmarks.rows.starting import start
 
 ROWS: dict[str, Callable[[Effort], list[Figure]]] = {
@@ -37,4 +38,6 @@ ROWS: dict[str, Callable[[Effort], list[Figure]]] = {
     "plan-accuracy": plan_accuracy,
     "plan-terms": plan_terms,
     "plan-speed": plan_speed,
+    "simulate": simulate_speed,
+    "simulate-day": simulate_day,
 }

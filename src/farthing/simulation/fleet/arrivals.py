@@ -1,6 +1,7 @@
 """Arrivals: requests in the order of their coming, as columns, a chunk at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -50,9 +51,9 @@ class Arrivals(msgspec.Struct, frozen=True):
 
 def arrivals(
     arrival_s: Sequence[float] | NDArray[np.float64],
-    input_tokens: Sequence[int] | NDArray[np.int_],
-    output_tokens: Sequence[int] | NDArray[np.int_],
-    priority: Sequence[int] | NDArray[np.int_] | None = None,
+    input_tokens: Sequence[int] | NDArray[np.integer[Any]],
+    output_tokens: Sequence[int] | NDArray[np.integer[Any]],
+    priority: Sequence[int] | NDArray[np.integer[Any]] | None = None,
     prefixes: Sequence[Sequence[int]] = (),
     prefix_tokens: int = 0,
 ) -> Arrivals:
@@ -123,7 +124,7 @@ def _refuse(bad: NDArray[np.bool_], before: int, column: NDArray[np.generic], wh
         raise RequestError(f"request {before + row + 1} of the trace {what} {column[row]}.", hint=hint)
 
 
-def _whole(column: Sequence[float] | NDArray[np.generic], name: str, kind: type[np.generic]) -> NDArray[np.generic]:
+def _whole(column: Sequence[float] | NDArray[np.generic], name: str, kind: type[np.generic]) -> NDArray[Any]:
     """A column as an array of `kind`, refused where it would not keep its values."""
     values = np.asarray(column, dtype=np.float64)
     if np.issubdtype(kind, np.integer):

@@ -273,7 +273,7 @@ def _unlink(state: State, r: int, index: int) -> None:
 
 
 @compiled
-def _bucket(state: State, name: int) -> int:
+def _bucket(state: State, name: int) -> np.int64:
     mixed = np.uint64(name) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((mixed >> np.uint64(32)) & np.uint64(state.buckets.shape[1] - 1))
 

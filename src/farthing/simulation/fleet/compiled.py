@@ -35,7 +35,7 @@ def _collect(function: Callable[..., Any], parts: dict[str, str]) -> None:
     parts[name] = repr((code.co_code, code.co_consts, code.co_names))
     for called in code.co_names:
         value = plain.__globals__.get(called)
-        if hasattr(value, "py_func"):
+        if callable(value) and hasattr(value, "py_func"):
             _collect(value, parts)
         elif isinstance(value, int | float | np.dtype):
             parts[f"{plain.__module__}.{called}"] = repr(value)

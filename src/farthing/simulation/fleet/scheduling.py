@@ -5,6 +5,8 @@ then admits who waits, until the budget of tokens, the slots or the blocks are u
 first, whole, in iterations of their own. Sequences that need a block when none is left push out the one that came last.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from farthing.economics.step import StepCosts, step_seconds
@@ -26,7 +28,7 @@ from farthing.simulation.fleet.finishing import finish, first_token
 from farthing.simulation.fleet.queueing import popped, precedes, pushed, run, stop
 from farthing.simulation.fleet.state import Record, Rules, State
 
-_seconds = compiled(step_seconds)
+_seconds: Callable[..., float] = compiled(step_seconds)
 
 NEVER = 1 << 62
 """A count of iterations that is not reached."""
