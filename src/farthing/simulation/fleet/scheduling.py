@@ -6,6 +6,7 @@ first, whole, in iterations of their own. Sequences that need a block when none 
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from farthing.simulation.fleet.finishing import finish, first_token
 from farthing.simulation.fleet.queueing import popped, precedes, pushed, run, stop
 from farthing.simulation.fleet.state import Record, Rules, State
 
-_seconds: Callable[..., float] = compiled(step_seconds)
+_seconds: Callable[..., float] = compiled(cast(Callable[..., float], step_seconds))  # of floats, it gives one
 
 NEVER = 1 << 62
 """A count of iterations that is not reached."""
