@@ -11,7 +11,7 @@ import msgspec
 
 from farthing.advisor.questions import Answer, Endpoint, Lengths, Manner, prompt
 from farthing.economics.measurement import Measurement
-from farthing.economics.setup import LEAST_TPOT_S, Setup, completed, refuse_contradiction
+from farthing.economics.setup import LEAST_TPOT_S, Setup, completed, measured_on, refuse_contradiction
 from farthing.errors import RequestError, Unauthorized, UpstreamError, UpstreamUnreachable
 from farthing.ports import Flow, Outcome, Question, Upstream
 from farthing.schema import Headers
@@ -274,16 +274,8 @@ def _measured(level: _Level, setup: Setup, name: str) -> Measurement | None:
         tpot, note = None, f"{note}; answers came in one piece"
     cached = [usage.prompt_tokens_details.cached_tokens or 0 for usage in usages if usage.prompt_tokens_details]
     assert setup.devices is not None
-    found = Measurement(
-        hardware=setup.hardware,
-        devices=setup.devices,
-        model=setup.model,
-        precision=setup.precision,
-        engine=setup.engine,
-        kind="closed_loop",
-        tensor=setup.tensor,
-        data=setup.data,
-        expert=setup.expert,
+    found = msgspec.structs.replace(
+        measured_on(setup, "closed_loop"),
         concurrency=float(level.callers),
         input_tokens=inputs / len(answers),
         output_tokens=outputs / len(answers),
@@ -292,7 +284,6 @@ def _measured(level: _Level, setup: Setup, name: str) -> Measurement | None:
         tpot_s=tpot,
         source=f"probe of {name}",
         note=note,
-        pipeline=setup.pipeline,
         cached_share=sum(cached) / inputs if cached else None,
     )
     refuse_contradiction(found, f"the probe of {name}")

@@ -70,6 +70,23 @@ def completed(setup: Setup, said: Setup, place: str) -> Setup:
     return msgspec.structs.replace(found, **msgspec.structs.asdict(layout))
 
 
+def measured_on(setup: Setup, kind: str) -> Measurement:
+    """A measurement on a setup that is `completed`, without figures yet."""
+    assert setup.devices is not None
+    return Measurement(
+        hardware=setup.hardware,
+        devices=setup.devices,
+        model=setup.model,
+        precision=setup.precision,
+        engine=setup.engine,
+        kind=kind,
+        tensor=setup.tensor,
+        data=setup.data,
+        expert=setup.expert,
+        pipeline=setup.pipeline,
+    )
+
+
 def laid_out(place: str, said: Layout) -> Layout:
     """A layout with what follows from the rest of it.
 

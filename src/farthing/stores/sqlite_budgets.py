@@ -8,9 +8,9 @@ any process; a loss of power may take the last moments, which the ledger still h
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from farthing.errors import StoreError
 from farthing.ports import LEASE_SECONDS
 from farthing.schema import Balance, Claim, Hold, Resolution, Verdict
 from farthing.stores import bulk
-from farthing.stores.sqlite_files import make_private, transaction
+from farthing.stores.sqlite_files import explained, make_private, transaction, write_ahead
 
 FORMAT = 1
 DAY = 86_400
@@ -236,34 +236,12 @@ class SqliteBudgets:
             self._db.executescript(TABLES)
         self._db.execute(BEAT, (self._owner, time.time()))
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what SQLite says into what to do about it."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            hint = "Another process holds it; stop that one." if "locked" in str(error) else "See that it is writable."
-            raise StoreError(f"The budgets in {self._path} cannot be used: {error}.", hint=hint) from error
-        except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
-            raise StoreError(
-                f"The budgets in {self._path} are damaged: {error}.",
-                hint="Stop every gateway and delete the file: what was spent is counted again from the ledger.",
-            ) from error
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"The budgets in {self._path} cannot be used: {error}.") from error
-
-
-def write_ahead(db: sqlite3.Connection, seconds: float) -> None:
-    """Switch to a write-ahead log, for which SQLite does not itself wait while other processes open the file."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(
+            "The budgets",
+            self._path,
+            "Stop every gateway and delete the file: what was spent is counted again from the ledger.",
+        )
 
 
 def json_of(value: object) -> str:

@@ -1,9 +1,14 @@
 """What every SQLite file of ours has in common."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import msgspec
+
+from farthing.errors import StoreError
 
 
 def make_private(path: Path) -> None:
@@ -22,3 +27,30 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     finally:
         if db.in_transaction:
             db.execute("ROLLBACK")
+
+
+@contextmanager
+def explained(what: str, path: Path, remedy: str) -> Iterator[None]:
+    """Turn what SQLite says of a file into a StoreError with what to do about it; `remedy` is for a damaged one."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        hint = "Another process holds it; stop that one." if "locked" in str(error) else "See that it is writable."
+        raise StoreError(f"{what} in {path} cannot be used: {error}.", hint=hint) from error
+    except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
+        raise StoreError(f"{what} in {path} are damaged: {error}.", hint=remedy) from error
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"{what} in {path} cannot be used: {error}.") from error
+
+
+def write_ahead(db: sqlite3.Connection, seconds: float) -> None:
+    """Switch to a write-ahead log, for which SQLite does not itself wait while other processes open the file."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)

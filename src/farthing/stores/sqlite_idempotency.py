@@ -7,9 +7,9 @@ power may take the last moments.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +18,7 @@ import msgspec
 from farthing.errors import StoreError
 from farthing.ports import Repeated
 from farthing.schema import Reply
-from farthing.stores.sqlite_budgets import write_ahead
-from farthing.stores.sqlite_files import make_private, transaction
+from farthing.stores.sqlite_files import explained, make_private, transaction, write_ahead
 
 FORMAT = 1
 ROOM = 256 * 1024 * 1024
@@ -214,18 +213,9 @@ class SqliteIdempotency:
         if found < FORMAT:
             self._db.executescript(TABLES)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what SQLite says into what to do about it."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            hint = "Another process holds it; stop that one." if "locked" in str(error) else "See that it is writable."
-            raise StoreError(f"The Idempotency-Keys in {self._path} cannot be used: {error}.", hint=hint) from error
-        except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
-            raise StoreError(
-                f"The Idempotency-Keys in {self._path} are damaged: {error}.",
-                hint="Stop every gateway and delete the file: the keys of the last 24 hours are then forgotten.",
-            ) from error
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"The Idempotency-Keys in {self._path} cannot be used: {error}.") from error
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(
+            "The Idempotency-Keys",
+            self._path,
+            "Stop every gateway and delete the file: the keys of the last 24 hours are then forgotten.",
+        )

@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Setup, completed, refuse_contradiction
+from farthing.economics.setup import Setup, completed, measured_on, refuse_contradiction
 from farthing.errors import TrafficError
 
 FEWEST_REQUESTS = 10
@@ -239,16 +239,8 @@ def _measured(window: _Window, setup: Setup, place: str) -> tuple[str, Measureme
         )
     assert setup.devices is not None
     used = window.level(words.pool_used, shares=True)
-    found = Measurement(
-        hardware=setup.hardware,
-        devices=setup.devices,
-        model=setup.model,
-        precision=setup.precision,
-        engine=setup.engine,
-        kind="open_loop",
-        tensor=setup.tensor,
-        data=setup.data,
-        expert=setup.expert,
+    found = msgspec.structs.replace(
+        measured_on(setup, "open_loop"),
         concurrency=callers,
         input_tokens=asked / ended,
         output_tokens=made / ended,
@@ -257,7 +249,6 @@ def _measured(window: _Window, setup: Setup, place: str) -> tuple[str, Measureme
         tpot_s=window.mean(words.tpot, **({"method": "decode"} if words.engine == "tgi" else {})),
         source=f"{words.engine} metrics: {place}",
         note=f"{ended:g} requests in {window.seconds:.4g} s" + (f"; KV pool {used:.0%} full" if used else ""),
-        pipeline=setup.pipeline,
         cached_share=_cached_share(window),
     )
     refuse_contradiction(found, place)

@@ -8,7 +8,7 @@ from statistics import StatisticsError, linear_regression
 import msgspec
 
 from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Setup, completed, refuse_contradiction
+from farthing.economics.setup import Setup, completed, measured_on, refuse_contradiction
 from farthing.errors import RequestError
 from farthing.schema import Entry
 
@@ -170,16 +170,8 @@ def _measured(
     inputs, outputs = (sum(getattr(call, name) for call in began) / len(began) for name in ("inputs", "outputs"))
     made = sum(call.outputs * _share(call, start, start + seconds) for call in calls)
     assert setup.devices is not None
-    found = Measurement(
-        hardware=setup.hardware,
-        devices=setup.devices,
-        model=setup.model,
-        precision=setup.precision,
-        engine=setup.engine,
-        kind="open_loop",
-        tensor=setup.tensor,
-        data=setup.data,
-        expert=setup.expert,
+    found = msgspec.structs.replace(
+        measured_on(setup, "open_loop"),
         concurrency=at_once,
         input_tokens=inputs or None,
         output_tokens=outputs,
@@ -188,7 +180,6 @@ def _measured(
         tpot_s=tpot,
         source=place,
         note=f"{len(began)} calls in {seconds:g} s from {start:g} s; {how}",
-        pipeline=setup.pipeline,
         cached_share=sum(call.cached for call in began) / (inputs * len(began)) if inputs else None,
     )
     refuse_contradiction(found, place)

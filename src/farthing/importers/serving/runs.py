@@ -3,7 +3,7 @@
 import msgspec
 
 from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Setup, refuse_contradiction
+from farthing.economics.setup import Setup, measured_on, refuse_contradiction
 from farthing.errors import TrafficError
 
 MOST_FAILED = 0.1
@@ -57,16 +57,8 @@ def measured(run: Run, setup: Setup) -> Measurement:
     else:
         kind, concurrency, ttft = "max_throughput", run.completed, None
     assert setup.devices is not None
-    found = Measurement(
-        hardware=setup.hardware,
-        devices=setup.devices,
-        model=setup.model,
-        precision=setup.precision,
-        engine=setup.engine,
-        kind=kind,
-        tensor=setup.tensor,
-        data=setup.data,
-        expert=setup.expert,
+    found = msgspec.structs.replace(
+        measured_on(setup, kind),
         concurrency=concurrency,
         input_tokens=run.input_tokens,
         output_tokens=run.output_tokens,
@@ -76,7 +68,6 @@ def measured(run: Run, setup: Setup) -> Measurement:
         power_w=run.power_w,
         source=f"{run.tool}: {run.place}",
         note="; ".join(part for part in (f"{run.completed:g} requests", run.note) if part),
-        pipeline=setup.pipeline,
         cached_share=run.cached_share,
     )
     if kind != "max_throughput":

@@ -113,7 +113,7 @@ def _check(chunk: Arrivals, before: int, last: float, engine: Engine) -> None:
     _refuse(longest > capacity, before, longest, "is longer than the KV pool, with tokens of", hint)
     if chunk.prefix_tokens and chunk.prefix_tokens % engine.block_tokens:
         raise RequestError(
-            f"prompts are named in blocks of {chunk.prefix_tokens} tokens, the KV pool has ones of {engine.block_tokens}.",
+            f"prompts are named in blocks of {chunk.prefix_tokens} tokens, the KV pool has {engine.block_tokens}.",
             hint="The former must be a multiple of the latter.",
         )
 
