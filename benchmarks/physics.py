@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from farthing.economics.catalogue import Catalogue
-from farthing.economics.clocks import GDDR_PJ_PER_BYTE, HBM_PJ_PER_BYTE, clocked, draw_of, phases_of, thriftiest
 from farthing.economics.deployment import Deployment, Workload
 from farthing.economics.disaggregation import Asked, Pool, split, transfer_of
-from farthing.economics.energy import activity_of
+from farthing.economics.energy.clocks import GDDR_PJ_PER_BYTE, HBM_PJ_PER_BYTE, clocked, draw_of, phases_of, thriftiest
+from farthing.economics.energy.power import activity_of
 from farthing.economics.factors import Factors
+from farthing.economics.facts.catalogue import Catalogue
 from farthing.economics.memory import capacity, sequences_that_fit
 from farthing.economics.scaling_laws import Scaled, cost_speed_frontier, exponent, fastest_token_s
 from farthing.economics.serving import Load, decode_step_s

@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from farthing.economics.calibrating import calibrate, resolved
-from farthing.economics.catalogue import Catalogue
-from farthing.economics.energy import PowerModel
-from farthing.economics.measurement import Measurement
-from farthing.economics.power_fit import Floats, Point, fit_power, grouped, held_out, off_by, power_points
+from farthing.economics.calibrating.calibrate import calibrate, resolved
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.energy.power import PowerModel
+from farthing.economics.energy.power_fit import Floats, Point, fit_power, grouped, held_out, off_by, power_points
+from farthing.economics.facts.catalogue import Catalogue
 from farthing.importers.serving.rows import read_measurements
 from farthing.wiring.planning import catalogue, shipped_calibration
 

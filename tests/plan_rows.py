@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from farthing.economics.cases import Case
-from farthing.economics.catalogue import Catalogue
-from farthing.economics.constants import CONSTANTS
-from farthing.economics.fitting import predicted, tabled
-from farthing.economics.measurement import Measurement
+from farthing.economics.calibrating.cases import Case
+from farthing.economics.calibrating.constants import CONSTANTS
+from farthing.economics.calibrating.fitting import predicted, tabled
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.facts.catalogue import Catalogue
 
 MODELS = ("llama-3-8b", "llama-3-70b", "qwen3-32b", "qwen3-30b-a3b")
 HARDWARE = ("H100 SXM", "A100 SXM 80GB", "L40S")
@@ -56,6 +56,6 @@ def measured(cases: list[Case], constants: dict[str, float], noise: float, seed:
 
 def cases_of(rows: list[Measurement], catalogue: Catalogue) -> list[Case]:
     """The cases of those rows that can be run."""
-    from farthing.economics.calibrating import resolved
+    from farthing.economics.calibrating.calibrate import resolved
 
     return resolved(rows, catalogue)[0]

@@ -10,13 +10,13 @@ import numpy as np
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Target
 from benchmarks.process import BenchmarkError
-from farthing.economics import residuals
-from farthing.economics.calibrating import resolved
-from farthing.economics.cases import Case
-from farthing.economics.constants import CONSTANTS
+from farthing.economics.calibrating import residuals
+from farthing.economics.calibrating.calibrate import resolved
+from farthing.economics.calibrating.cases import Case
+from farthing.economics.calibrating.constants import CONSTANTS
+from farthing.economics.calibrating.fitting import fit, tabled
+from farthing.economics.calibrating.held_out import HeldOut, held_out, looked_at, spreads_of
 from farthing.economics.factors import Factors
-from farthing.economics.fitting import fit, tabled
-from farthing.economics.held_out import HeldOut, held_out, looked_at, spreads_of
 from farthing.economics.serving import Load, closed_loop
 from farthing.economics.terms import demand, stacked, step_costs
 from farthing.importers.serving.rows import read_measurements

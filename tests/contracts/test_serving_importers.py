@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Layout, Setup, completed, laid_out
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.setup import Layout, Setup, completed, laid_out
 from farthing.errors import FarthingError, RequestError, TrafficError
 from farthing.importers.serving import METRICS, detect, read_all, read_measurements
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import farthing.cli
 from farthing.cli.planning_rows import in_csv
 from farthing.cli.verbs import root
-from farthing.economics.measurement import Measurement
+from farthing.economics.calibrating.measurement import Measurement
 from farthing.importers.serving.rows import read_measurements
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "serving"

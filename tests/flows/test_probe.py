@@ -15,7 +15,7 @@ import pytest
 
 from farthing.advisor.probe import Probed, ProbePlan, probe
 from farthing.advisor.questions import Lengths, prompt
-from farthing.economics.setup import Setup
+from farthing.economics.calibrating.setup import Setup
 from farthing.errors import FarthingError, RequestError, Unauthorized, UpstreamError, UpstreamUnreachable
 from farthing.providers.stub import StubUpstream
 from farthing.wiring.probing import probe_engine

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farthing.economics import facts
-from farthing.economics.catalogue import Catalogue
-from farthing.economics.facts import parse_catalogue
+from farthing import economics
+from farthing.economics.facts.catalogue import Catalogue
+from farthing.economics.facts.parsing import parse_catalogue
 from farthing.economics.memory import parameters
 from farthing.economics.precision import PRECISIONS, bits_per_weight, compute_type, precision_named
 from farthing.errors import ConfigError, RequestError
@@ -246,7 +246,7 @@ def test_a_users_row_is_added_or_replaces_one_of_its_name(tmp_path):
 def test_the_rows_of_the_guide_are_accepted():
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "plan-facts.md").read_text("utf-8")
     examples = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
-    packaged = Path(facts.__file__).parent / "data" / "hardware.toml"
+    packaged = Path(economics.__file__).parent / "data" / "hardware.toml"
     known = parse_catalogue({"hardware.toml": packaged.read_text("utf-8"), "guide.toml": "\n".join(examples)})
     assert known.hardware_named("NVIDIA L20").idle_w == 35
     assert known.architecture_named("our-org/our-moe-20b-Instruct").dense_layers == 1

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from farthing.economics.clocks import (
+from farthing.economics.deployment import Deployment, Workload
+from farthing.economics.energy.clocks import (
     GDDR_PJ_PER_BYTE,
     Draw,
     Phases,
@@ -17,8 +18,7 @@ from farthing.economics.clocks import (
     phases_of,
     thriftiest,
 )
-from farthing.economics.deployment import Deployment, Workload
-from farthing.economics.energy import activity_of
+from farthing.economics.energy.power import activity_of
 from farthing.economics.serving import Load, decode_step_s
 from farthing.economics.terms import demand, step_costs
 from farthing.errors import RequestError

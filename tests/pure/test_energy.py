@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from farthing.economics.architecture import Architecture
 from farthing.economics.deployment import Deployment, Workload
-from farthing.economics.energy import (
+from farthing.economics.energy.power import (
     Activity,
     PowerModel,
     Site,

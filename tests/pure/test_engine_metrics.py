@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.economics.setup import Setup
+from farthing.economics.calibrating.setup import Setup
 from farthing.errors import FarthingError, RequestError, TrafficError
 from farthing.importers.serving import Scrape, Windowing, ledger_points, measure, read_scrapes
 from farthing.schema import Entry, Usage

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farthing.economics.architecture import Architecture, Indexer
-from farthing.economics.huggingface import FAMILIES, architecture_of, weights_precision_of
+from farthing.economics.facts.huggingface import FAMILIES, architecture_of, weights_precision_of
+from farthing.economics.facts.shape import problem_of
 from farthing.economics.memory import kv_bytes_per_token, parameters
-from farthing.economics.shape import problem_of
 from farthing.errors import RequestError
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farthing.economics.agents import Compaction, Task, task_cost
-from farthing.economics.api_price import ApiPrice
+from farthing.economics.money.agents import Compaction, Task, task_cost
+from farthing.economics.money.api_price import ApiPrice
 from farthing.errors import RequestError
 
 PRICE = ApiPrice(3.0, 15.0, 0.3, 3.75)

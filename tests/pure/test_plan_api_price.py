@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.economics.api_price import ApiPrice, Tokens, api_usd, checked, usd_per_1m_of
+from farthing.economics.money.api_price import ApiPrice, Tokens, api_usd, checked, usd_per_1m_of
 from farthing.errors import RequestError
 
 counts = st.floats(0, 1e9)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farthing.economics.api_price import ApiPrice
-from farthing.economics.break_even import (
+from farthing.economics.money.api_price import ApiPrice
+from farthing.economics.money.break_even import (
     DAY_S,
     MOST_CROSSINGS,
     SelfHosting,

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 from plan_rows import TRUTH, cases_of, measured, measurements
 
-from farthing.economics.calibrating import calibrate, resolved
-from farthing.economics.calibration import Calibration
-from farthing.economics.classes import Residual, classes_of, pooled, summed
+from farthing.economics.calibrating.calibrate import calibrate, resolved
+from farthing.economics.calibrating.calibration import Calibration
+from farthing.economics.calibrating.classes import Residual, classes_of, pooled, summed
+from farthing.economics.calibrating.evaluation import evaluate
+from farthing.economics.calibrating.fitting import fit, tabled
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.residuals import points_of
 from farthing.economics.deployment import Workload
-from farthing.economics.evaluation import evaluate
-from farthing.economics.fitting import fit, tabled
-from farthing.economics.measurement import Measurement
-from farthing.economics.residuals import points_of
 from farthing.errors import RequestError
 from farthing.wiring.planning import catalogue
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farthing.economics.compression_case import Model, Project, Redundancy, compression_case, deployed
+from farthing.economics.money.compression_case import Model, Project, Redundancy, compression_case, deployed
 from farthing.errors import RequestError
 
 TEACHER = Model("teacher", 4, 3.0, 2.0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farthing.economics.costs import (
+from farthing.economics.money.costs import (
     Compute,
     Running,
     cost_of_compute,

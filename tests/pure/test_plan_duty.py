@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farthing.economics.duty import Burst, Scaling, Serverless, scaled, serverless_against_dedicated
+from farthing.economics.money.duty import Burst, Scaling, Serverless, scaled, serverless_against_dedicated
 from farthing.errors import RequestError
 
 bursts = st.builds(lambda duty, busy: Burst(duty / busy, busy), st.floats(0.001, 0.95), st.floats(0.1, 60))

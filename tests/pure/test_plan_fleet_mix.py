@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farthing.economics.fleet_mix import Bucket, Replica, fleet_mix
+from farthing.economics.money.fleet_mix import Bucket, Replica, fleet_mix
 from farthing.errors import RequestError
 
 SHORT, LONG = Bucket(200, 100, 40.0), Bucket(16_000, 400, 1.5)

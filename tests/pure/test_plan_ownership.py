@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farthing.economics.ownership import Cluster, crossover, owned_cost
+from farthing.economics.money.ownership import Cluster, crossover, owned_cost
 from farthing.errors import RequestError
 
 FIGURES = Path(__file__).parents[2].parent / "shared" / "data" / "facts" / "tco_semianalysis.csv"

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from farthing.economics.plausible import LARGEST, number, require, title
+from farthing.economics.money.plausible import LARGEST, number, require, title
 from farthing.errors import RequestError
 
 

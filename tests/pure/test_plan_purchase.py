@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farthing.economics.purchase import Market, Spot, buying
+from farthing.economics.money.purchase import Market, Spot, buying
 from farthing.errors import RequestError
 
 demands = st.lists(st.integers(0, 30), min_size=1, max_size=48).filter(any)

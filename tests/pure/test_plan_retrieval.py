@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farthing.economics.api_price import ApiPrice
-from farthing.economics.retrieval import Corpus, Index, Questions, retrieval_cost
+from farthing.economics.money.api_price import ApiPrice
+from farthing.economics.money.retrieval import Corpus, Index, Questions, retrieval_cost
 from farthing.errors import RequestError
 
 PRICE = ApiPrice(2.0, 10.0, 0.2)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.economics.tornado import Range, tornado
+from farthing.economics.money.tornado import Range, tornado
 from farthing.errors import RequestError
 
 ranges = st.lists(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from farthing.economics.energy import Activity, PowerModel, drawn_w
-from farthing.economics.measurement import Measurement
-from farthing.economics.power_fit import (
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.energy.power import Activity, PowerModel, drawn_w
+from farthing.economics.energy.power_fit import (
     CONSTANTS,
     Point,
     evaluate_power,

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from msgspec.structs import replace
 
-from farthing.economics.anatomy import cost_parts, thresholds, under_load
 from farthing.economics.architecture import Architecture
 from farthing.economics.deployment import Workload
 from farthing.economics.factors import Factors
-from farthing.economics.forbidding import decode_terms_s, nearest, reason, refusal
-from farthing.economics.frontier import frontier
 from farthing.economics.hardware import Hardware
-from farthing.economics.options import Offer, Question, Slo
-from farthing.economics.search import search
-from farthing.economics.sensitivity import swings
-from farthing.economics.space import Space, deployments, in_words, layouts
+from farthing.economics.searching.anatomy import cost_parts, thresholds, under_load
+from farthing.economics.searching.forbidding import decode_terms_s, nearest, reason, refusal
+from farthing.economics.searching.frontier import frontier
+from farthing.economics.searching.options import Offer, Question, Slo
+from farthing.economics.searching.search import search
+from farthing.economics.searching.sensitivity import swings
+from farthing.economics.searching.space import Space, deployments, in_words, layouts
 from farthing.errors import RequestError
 
 GB = 1e9

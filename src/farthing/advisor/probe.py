@@ -10,8 +10,8 @@ from statistics import median
 import msgspec
 
 from farthing.advisor.questions import Answer, Endpoint, Lengths, Manner, prompt
-from farthing.economics.measurement import Measurement
-from farthing.economics.setup import LEAST_TPOT_S, Setup, completed, measured_on, refuse_contradiction
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.setup import LEAST_TPOT_S, Setup, completed, measured_on, refuse_contradiction
 from farthing.errors import RequestError, Unauthorized, UpstreamError, UpstreamUnreachable
 from farthing.ports import Flow, Outcome, Question, Upstream
 from farthing.schema import Headers

@@ -7,11 +7,11 @@ import msgspec
 from farthing.cli.render import strong, table
 from farthing.dashboard.plan_figures import dollars, dollars_between, percent, plural, rounded, seconds, seconds_between
 from farthing.economics.deployment import Workload
-from farthing.economics.forbidding import reason
-from farthing.economics.options import Found, Option, Question, Slo
 from farthing.economics.prediction import Estimate
-from farthing.economics.space import in_words as layout_of
-from farthing.economics.stated import Stated
+from farthing.economics.searching.forbidding import reason
+from farthing.economics.searching.options import Found, Option, Question, Slo
+from farthing.economics.searching.space import in_words as layout_of
+from farthing.economics.searching.stated import Stated
 
 MOST_FRONTIER = 60
 

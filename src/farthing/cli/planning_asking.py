@@ -13,15 +13,15 @@ import msgspec
 from farthing.cli.planning_records import asks
 from farthing.cli.traffic import AUTO, importer_of, records
 from farthing.economics.architecture import Architecture
-from farthing.economics.calibration import Calibration
-from farthing.economics.catalogue import Catalogue
+from farthing.economics.calibrating.calibration import Calibration
+from farthing.economics.calibrating.setup import Setup
 from farthing.economics.deployment import Deployment, Workload
-from farthing.economics.huggingface import architecture_of
-from farthing.economics.offers import COMMITMENTS
-from farthing.economics.options import Slo
+from farthing.economics.facts.catalogue import Catalogue
+from farthing.economics.facts.huggingface import architecture_of
 from farthing.economics.precision import precision_named
-from farthing.economics.setup import Setup
-from farthing.economics.space import usual_batched_tokens
+from farthing.economics.searching.offers import COMMITMENTS
+from farthing.economics.searching.options import Slo
+from farthing.economics.searching.space import usual_batched_tokens
 from farthing.errors import ConfigError, TrafficError
 from farthing.importers import Reading
 from farthing.schema import Recorded

@@ -10,8 +10,8 @@ from farthing.cli.asking import Asked, verb
 from farthing.cli.planning_records import asks, made
 from farthing.cli.render import answer, strong, table
 from farthing.dashboard.plan_figures import dollars, quantity
-from farthing.economics.api_price import ApiPrice
-from farthing.economics.break_even import (
+from farthing.economics.money.api_price import ApiPrice
+from farthing.economics.money.break_even import (
     BreakEven,
     SelfHosting,
     Traffic,

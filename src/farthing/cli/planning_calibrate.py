@@ -14,12 +14,12 @@ from farthing.cli.ledgers import ledger_of
 from farthing.cli.planning_asking import fitted, known, with_calibration, with_facts, with_setup, written
 from farthing.cli.planning_records import made
 from farthing.cli.render import answer, say
-from farthing.economics.calibrating import calibrate, resolved
-from farthing.economics.calibration import Calibration
-from farthing.economics.catalogue import Catalogue
-from farthing.economics.measurement import Measurement
-from farthing.economics.residuals import measured_points
-from farthing.economics.setup import Setup
+from farthing.economics.calibrating.calibrate import calibrate, resolved
+from farthing.economics.calibrating.calibration import Calibration
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.residuals import measured_points
+from farthing.economics.calibrating.setup import Setup
+from farthing.economics.facts.catalogue import Catalogue
 from farthing.errors import RequestError
 from farthing.importers.serving.detect import read_all
 from farthing.importers.serving.ledger_points import ledger_points

@@ -9,7 +9,14 @@ from farthing.cli.asking import Asked, verb
 from farthing.cli.planning_records import asks, made
 from farthing.cli.render import answer, strong, table
 from farthing.dashboard.plan_figures import dollars, percent
-from farthing.economics.compression_case import CompressionCase, Deployed, Model, Project, Redundancy, compression_case
+from farthing.economics.money.compression_case import (
+    CompressionCase,
+    Deployed,
+    Model,
+    Project,
+    Redundancy,
+    compression_case,
+)
 
 _MODEL = {
     "devices_per_replica": "Devices of one replica.",

@@ -9,7 +9,7 @@ from farthing.cli.asking import Asked, verb
 from farthing.cli.planning_records import asks, listed, made
 from farthing.cli.render import answer
 from farthing.dashboard.plan_figures import dollars
-from farthing.economics.costs import (
+from farthing.economics.money.costs import (
     RequestCost,
     Running,
     TokenCost,

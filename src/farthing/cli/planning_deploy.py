@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from farthing.economics.anatomy import thresholds
-from farthing.economics.calibration import Calibration
+from farthing.economics.calibrating.calibration import Calibration
 from farthing.economics.memory import weights_bytes
-from farthing.economics.options import Question
-from farthing.economics.stated import Stated
+from farthing.economics.searching.anatomy import thresholds
+from farthing.economics.searching.options import Question
+from farthing.economics.searching.stated import Stated
 from farthing.errors import RequestError
 from farthing.exporters.manifests import FORMATS, Choice, Replicas, written
 

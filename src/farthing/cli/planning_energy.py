@@ -24,10 +24,10 @@ from farthing.cli.planning_records import listed
 from farthing.cli.render import answer, strong
 from farthing.dashboard.plan_figures import dollars, rounded
 from farthing.economics.deployment import Workload
-from farthing.economics.energy import Energy, Site, predicted_energy
+from farthing.economics.energy.power import Energy, Site, predicted_energy
 from farthing.economics.predicting import predict
 from farthing.economics.prediction import Estimate
-from farthing.economics.space import in_words
+from farthing.economics.searching.space import in_words
 from farthing.wiring.power import power_model
 
 

@@ -9,12 +9,12 @@ import msgspec
 from farthing.cli.asking import Asked, verb
 from farthing.cli.planning_asking import fitted, known, with_calibration, with_facts
 from farthing.cli.render import answer, say, strong, table
-from farthing.economics.calibrating import calibrate
-from farthing.economics.catalogue import Catalogue
-from farthing.economics.energy import PowerModel
-from farthing.economics.evaluation import Errors, Evaluation, Group, Refusals, evaluate
-from farthing.economics.measurement import Measurement
-from farthing.economics.power_fit import FEWEST, evaluate_power, fit_power, power_points
+from farthing.economics.calibrating.calibrate import calibrate
+from farthing.economics.calibrating.evaluation import Errors, Evaluation, Group, Refusals, evaluate
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.energy.power import PowerModel
+from farthing.economics.energy.power_fit import FEWEST, evaluate_power, fit_power, power_points
+from farthing.economics.facts.catalogue import Catalogue
 from farthing.errors import FarthingError, RequestError
 from farthing.importers.serving.rows import read_measurements
 from farthing.wiring.power import power_model

@@ -11,7 +11,7 @@ from farthing.cli.planning_asking import known, with_facts
 from farthing.cli.render import answer, table
 from farthing.dashboard.plan_figures import quantity
 from farthing.economics.architecture import Architecture
-from farthing.economics.catalogue import Catalogue, Facility, Grid, HardwarePrice, Ownership
+from farthing.economics.facts.catalogue import Catalogue, Facility, Grid, HardwarePrice, Ownership
 from farthing.economics.hardware import Hardware
 from farthing.economics.memory import parameters
 

@@ -22,11 +22,11 @@ from farthing.cli.planning_records import made
 from farthing.cli.render import answer, strong, table
 from farthing.dashboard.plan_figures import dollars, percent, plural
 from farthing.economics.deployment import Workload
-from farthing.economics.fleet_kinds import replica_kinds
-from farthing.economics.fleet_mix import Bucket, FleetMix, fleet_mix
-from farthing.economics.offers import Renting, offers_of
-from farthing.economics.options import Question
-from farthing.economics.space import Space, usual_precisions
+from farthing.economics.money.fleet_mix import Bucket, FleetMix, fleet_mix
+from farthing.economics.searching.fleet_kinds import replica_kinds
+from farthing.economics.searching.offers import Renting, offers_of
+from farthing.economics.searching.options import Question
+from farthing.economics.searching.space import Space, usual_precisions
 
 _BUCKET_FIELDS = 3
 

@@ -14,7 +14,7 @@ from farthing.dashboard.plan_figures import quantity
 from farthing.economics.deployment import Deployment
 from farthing.economics.memory import capacity, kv_bytes_per_token, parameters, sequences_that_fit, weights_bytes
 from farthing.economics.precision import precision_named
-from farthing.economics.space import usual_batched_tokens
+from farthing.economics.searching.space import usual_batched_tokens
 from farthing.errors import RequestError
 
 CONTEXTS = (1024, 4096, 16384, 32768, 131072)

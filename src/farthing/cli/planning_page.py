@@ -10,9 +10,9 @@ from farthing.cli.planning_answer import Answer, load_in_words, thinned
 from farthing.dashboard import plan_views as views
 from farthing.dashboard.plan_figures import dollars, quantity, rounded, seconds
 from farthing.dashboard.plan_report import render
-from farthing.economics.anatomy import Loaded, cost_parts, under_load
-from farthing.economics.api_price import ApiPrice
-from farthing.economics.break_even import (
+from farthing.economics.calibrating.calibration import Calibration
+from farthing.economics.money.api_price import ApiPrice
+from farthing.economics.money.break_even import (
     DAY_S,
     SelfHosting,
     Traffic,
@@ -20,12 +20,12 @@ from farthing.economics.break_even import (
     break_even,
     self_hosting_usd_per_day,
 )
-from farthing.economics.calibration import Calibration
-from farthing.economics.options import Found, Option, Question
 from farthing.economics.prediction import Estimate
-from farthing.economics.sensitivity import swings
-from farthing.economics.space import in_words
-from farthing.economics.stated import Stated
+from farthing.economics.searching.anatomy import Loaded, cost_parts, under_load
+from farthing.economics.searching.options import Found, Option, Question
+from farthing.economics.searching.sensitivity import swings
+from farthing.economics.searching.space import in_words
+from farthing.economics.searching.stated import Stated
 
 DAILY_POINTS = 60
 

@@ -27,7 +27,7 @@ from farthing.dashboard.plan_figures import percent, rounded, seconds, seconds_b
 from farthing.economics.deployment import Workload
 from farthing.economics.predicting import predict
 from farthing.economics.prediction import Prediction
-from farthing.economics.space import in_words
+from farthing.economics.searching.space import in_words
 
 
 class Predicted(msgspec.Struct, frozen=True):

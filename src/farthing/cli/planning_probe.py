@@ -14,7 +14,7 @@ from farthing.cli.planning_records import asks, made
 from farthing.cli.planning_rows import in_csv
 from farthing.cli.render import answer, say, strong, table
 from farthing.dashboard.plan_figures import plural, rounded, seconds
-from farthing.economics.setup import Setup
+from farthing.economics.calibrating.setup import Setup
 from farthing.wiring.probing import probe_engine
 
 

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable
 from io import StringIO
 
-from farthing.economics.measurement import Measurement
+from farthing.economics.calibrating.measurement import Measurement
 
 _COLUMNS = (
     "source", "hardware", "n_gpus", "model", "precision", "engine", "tp", "concurrency", "isl", "osl",

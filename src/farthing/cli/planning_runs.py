@@ -7,8 +7,8 @@ from typing import TypeVar
 import msgspec
 
 from farthing.economics.architecture import Architecture
-from farthing.economics.catalogue import Catalogue
 from farthing.economics.deployment import Deployment
+from farthing.economics.facts.catalogue import Catalogue
 from farthing.economics.hardware import Hardware
 from farthing.economics.memory import capacity
 from farthing.economics.precision import precision_named

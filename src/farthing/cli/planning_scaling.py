@@ -13,7 +13,7 @@ from farthing.cli.planning_asking import POSITIVE, known, model_of, with_facts, 
 from farthing.cli.render import answer, say, strong, table
 from farthing.dashboard.plan_figures import dollars, rounded, seconds
 from farthing.dashboard.plan_frontier import frontier_svg
-from farthing.economics.catalogue import Catalogue
+from farthing.economics.facts.catalogue import Catalogue
 from farthing.economics.precision import precision_named
 from farthing.economics.scaling_laws import (
     FrontierPoint,

@@ -30,13 +30,13 @@ from farthing.cli.planning_page import Api, page_of
 from farthing.cli.planning_records import made
 from farthing.cli.render import answer, say
 from farthing.economics.architecture import Architecture
-from farthing.economics.forbidding import refusal
-from farthing.economics.names import plain_key
-from farthing.economics.offers import Renting, offers_of
-from farthing.economics.options import Question
-from farthing.economics.search import search
-from farthing.economics.space import Space, usual_precisions
-from farthing.economics.stated import stated
+from farthing.economics.facts.names import plain_key
+from farthing.economics.searching.forbidding import refusal
+from farthing.economics.searching.offers import Renting, offers_of
+from farthing.economics.searching.options import Question
+from farthing.economics.searching.search import search
+from farthing.economics.searching.space import Space, usual_precisions
+from farthing.economics.searching.stated import stated
 
 
 @click.command()

@@ -25,10 +25,10 @@ from farthing.cli.planning_runs import Run, engine_of, run_of
 from farthing.cli.render import answer, say, strong, table
 from farthing.cli.traffic import AUTO, importer_of, records
 from farthing.dashboard.plan_figures import percent, plural, rounded, seconds
-from farthing.economics.calibration import Calibration
-from farthing.economics.catalogue import Catalogue
+from farthing.economics.calibrating.calibration import Calibration
 from farthing.economics.deployment import Deployment
-from farthing.economics.space import in_words
+from farthing.economics.facts.catalogue import Catalogue
+from farthing.economics.searching.space import in_words
 from farthing.economics.step import StepCosts
 from farthing.economics.terms import demand, step_costs
 from farthing.importers import Reading

@@ -8,9 +8,9 @@ import msgspec
 from msgspec.structs import replace
 
 from farthing.cli.planning_asking import model_of
-from farthing.economics.calibration import Calibration
-from farthing.economics.catalogue import Catalogue
+from farthing.economics.calibrating.calibration import Calibration
 from farthing.economics.deployment import Deployment, Workload
+from farthing.economics.facts.catalogue import Catalogue
 from farthing.economics.prediction import Prediction
 from farthing.economics.serving import Load
 from farthing.economics.speculation import Drafter, best_drafts, break_even_batch, head, lookup, speculate

@@ -10,7 +10,7 @@ from farthing.cli.asking import Asked, verb
 from farthing.cli.planning_records import asks, listed, made
 from farthing.cli.render import answer, strong, table
 from farthing.dashboard.plan_figures import dollars
-from farthing.economics.ownership import Cluster, Crossover, OwnedCost, crossover, owned_cost
+from farthing.economics.money.ownership import Cluster, Crossover, OwnedCost, crossover, owned_cost
 
 
 class Owned(msgspec.Struct, frozen=True):

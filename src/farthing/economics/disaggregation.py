@@ -14,7 +14,7 @@ import numpy as np
 from farthing.economics.deployment import Deployment
 from farthing.economics.factors import Factors
 from farthing.economics.memory import kv_bytes_per_token
-from farthing.economics.plausible import number, require
+from farthing.economics.money.plausible import number, require
 from farthing.economics.serving import Load, closed_loop, decode_step_s
 from farthing.economics.step import StepCosts, step_seconds
 from farthing.errors import RequestError

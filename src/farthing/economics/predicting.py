@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from farthing.economics.calibration import Calibration
+from farthing.economics.calibrating.calibration import Calibration
 from farthing.economics.deployment import Deployment, Workload
 from farthing.economics.factors import Factors
 from farthing.economics.memory import capacity, sequences_that_fit

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farthing.economics.architecture import Architecture
-from farthing.economics.energy import wide_flop_per_s
-from farthing.economics.frontier import frontier
+from farthing.economics.energy.power import wide_flop_per_s
 from farthing.economics.hardware import Hardware
 from farthing.economics.memory import kv_bytes_per_token, parameters, weights_bytes
-from farthing.economics.plausible import number, require
+from farthing.economics.money.plausible import number, require
 from farthing.economics.precision import compute_type
+from farthing.economics.searching.frontier import frontier
 from farthing.errors import RequestError
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from farthing.economics.plausible import number
+from farthing.economics.money.plausible import number
 from farthing.economics.serving import Load, decode_step_s
 from farthing.economics.step import Real, StepCosts, step_seconds
 from farthing.errors import RequestError

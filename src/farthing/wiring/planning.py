@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from farthing.economics.calibration import Calibration
-from farthing.economics.catalogue import Catalogue
-from farthing.economics.facts import parse_catalogue
+from farthing.economics.calibrating.calibration import Calibration
+from farthing.economics.facts.catalogue import Catalogue
+from farthing.economics.facts.parsing import parse_catalogue
 from farthing.errors import ConfigError
 
 FACTS = ("hardware.toml", "models.toml", "prices.toml", "grid.toml", "ownership.toml")

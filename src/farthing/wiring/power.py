@@ -3,8 +3,8 @@
 import tomllib
 from importlib import resources
 
-from farthing.economics.energy import PowerModel
-from farthing.economics.power_fit import parse_power
+from farthing.economics.energy.power import PowerModel
+from farthing.economics.energy.power_fit import parse_power
 
 
 def power_model() -> PowerModel:

@@ -5,7 +5,7 @@ from random import SystemRandom
 from urllib.parse import urlsplit
 
 from farthing.advisor.probe import Probed, ProbePlan, Progress, probe
-from farthing.economics.setup import Setup
+from farthing.economics.calibrating.setup import Setup
 from farthing.errors import RequestError
 from farthing.providers.http import HttpSettings, HttpUpstream
 

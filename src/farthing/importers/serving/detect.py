@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Setup
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.setup import Setup
 from farthing.errors import TrafficError
 from farthing.importers.reading import first_names
 from farthing.importers.serving import engine_metrics, genai_perf, guidellm, rows, sglang_bench, vllm_bench

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Setup, completed, measured_on, refuse_contradiction
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.setup import Setup, completed, measured_on, refuse_contradiction
 from farthing.errors import TrafficError
 
 FEWEST_REQUESTS = 10

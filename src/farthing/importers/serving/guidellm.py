@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Setup, completed
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.setup import Setup, completed
 from farthing.importers.serving.documents import Document, documents
 from farthing.importers.serving.runs import Run, measured
 

@@ -7,8 +7,8 @@ from statistics import StatisticsError, linear_regression
 
 import msgspec
 
-from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Setup, completed, measured_on, refuse_contradiction
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.setup import Setup, completed, measured_on, refuse_contradiction
 from farthing.errors import RequestError
 from farthing.schema import Entry
 

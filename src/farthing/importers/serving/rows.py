@@ -12,8 +12,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Layout, figure, laid_out, refuse_contradiction
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.setup import Layout, figure, laid_out, refuse_contradiction
 from farthing.errors import FarthingError, TrafficError
 
 NAMES = frozenset(

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Setup, measured_on, refuse_contradiction
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.setup import Setup, measured_on, refuse_contradiction
 from farthing.errors import TrafficError
 
 MOST_FAILED = 0.1

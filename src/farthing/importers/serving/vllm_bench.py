@@ -7,8 +7,8 @@ The name of engine, hardware and the rest may stand in the file as metadata unde
 from collections.abc import Iterator
 from pathlib import Path
 
-from farthing.economics.measurement import Measurement
-from farthing.economics.setup import Setup, completed
+from farthing.economics.calibrating.measurement import Measurement
+from farthing.economics.calibrating.setup import Setup, completed
 from farthing.errors import TrafficError
 from farthing.importers.serving.documents import Document, documents
 from farthing.importers.serving.runs import Run, measured

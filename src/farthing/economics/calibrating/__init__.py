@@ -1,0 +1,1 @@
+"""Calibrating: measurements in, constants with their errors out."""

@@ -1,0 +1,1 @@
+"""Energy: watts, joules per token, carbon, clocks."""

@@ -1,0 +1,1 @@
+"""Facts: hardware, models, prices, grids; parsed, named, looked up."""
