@@ -18,7 +18,7 @@ from farthing.simulation.fleet.readers import Measured
 from farthing.simulation.fleet.simulate import KEPT, simulate
 from farthing.simulation.fleet.state import Records
 
-_NOISE = 0.01
+_NOISE = 0.02
 """Relative error of one simulated duration that is taken to be chance."""
 
 _FIRST_WEIGHT = 0.3
@@ -54,8 +54,8 @@ class _Free(NamedTuple):
 _FREE = (
     _Free("memory", 1.0, 0.15),
     _Free("compute", 1.0, 0.15),
-    _Free("link", 1.0, 0.3),
-    _Free("overlap", 0.0, 0.25),
+    _Free("link", 1.0, 0.2),
+    _Free("overlap", 0.0, 0.15),
     _Free("host_layer_s", 0.0, 20e-6),
     _Free("host_sequence_s", 0.0, 20e-6),
 )
