@@ -1,5 +1,6 @@
 """The nouns of Farthing: frozen records, no I/O."""
 
+from farthing.schema.artefact import Artefact, Task
 from farthing.schema.call import Call, Caller, Dialect, Endpoint, dialect_of
 from farthing.schema.entry import CacheState, Entry
 from farthing.schema.exchange import Attempt, Decision, Exchange, Fact
@@ -22,6 +23,7 @@ __all__ = [
     "OFFSETS_END",
     "PICO_PER_USD",
     "Account",
+    "Artefact",
     "Attempt",
     "Balance",
     "CacheState",
@@ -53,6 +55,7 @@ __all__ = [
     "Route",
     "SharingRules",
     "Sums",
+    "Task",
     "Usage",
     "UsageSource",
     "Verdict",
