@@ -4,6 +4,8 @@ import argparse
 import sys
 import time
 
+import msgspec
+
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.figures import Figure, Target, document, table
 from benchmarks.machine import describe
@@ -17,11 +19,12 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to run, all unless told: {', '.join(ROWS)}")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, for while you work")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--artefact", default="", metavar="DIR", help="the model that the engine's row serves")
     flags = parser.parse_args()
     if unknown := set(flags.names) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are: {', '.join(ROWS)}")
     machine = describe()
-    effort = QUICK if flags.quick else FULL
+    effort = msgspec.structs.replace(QUICK if flags.quick else FULL, artefact=flags.artefact)
     figures = [
         (f"python -m benchmarks {name}", figure) for name in flags.names or ROWS for figure in _measure(name, effort)
     ]

@@ -7,7 +7,8 @@ WARM_UP = 1
 
 
 class Effort(msgspec.Struct, frozen=True):
-    """Repetitions and sizes; a figure is the median of `rounds` samples."""
+    """Repetitions and sizes; a figure is the median of `rounds` samples. `artefact` is the folder of the model that
+    the engine serves, one of a usual student's size unless given."""
 
     rounds: int = 5
     seconds: int = 2
@@ -18,6 +19,7 @@ class Effort(msgspec.Struct, frozen=True):
     entries: int = 20_000
     replayed: int = 50_000
     install: bool = True
+    artefact: str = ""
 
 
 FULL = Effort()

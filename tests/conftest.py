@@ -164,6 +164,15 @@ def gateway(gateway_with: Callable[..., Gateway]) -> Gateway:
     return gateway_with()
 
 
+@pytest.fixture(scope="session")
+def bag_artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model named "bag", which labels texts by the words in them."""
+    pytest.importorskip("onnx", reason="needs farthing[compress]")
+    from engine_sample import bag
+
+    return bag(tmp_path_factory.mktemp("artefacts") / "bag")
+
+
 class ScriptedUpstream:
     """An upstream that reads one request per connection and then does what its script says with the socket."""
 

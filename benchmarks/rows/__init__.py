@@ -5,6 +5,7 @@ from collections.abc import Callable
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure
 from benchmarks.rows.admission import admission, admission_redis
+from benchmarks.rows.engine import engine
 from benchmarks.rows.hits import hit_1k, hit_128k
 from benchmarks.rows.installing import install
 from benchmarks.rows.latency import added_p50
@@ -35,6 +36,7 @@ ROWS: dict[str, Callable[[Effort], list[Figure]]] = {
     "rss": rss,
     "replay": replay,
     "install": install,
+    "engine": engine,
     "plan-accuracy": plan_accuracy,
     "plan-terms": plan_terms,
     "plan-speed": plan_speed,

@@ -61,6 +61,8 @@ class Question(msgspec.Struct, frozen=True):
 
     `headers` are the caller's that may be passed on (lower-case names); the adapter adds its own credentials.
     `drainable` is asked once the caller has left: whether the rest is cheap enough to be read for its meter.
+    `accept` is the least confidence, from 0 to 1, of an answer that may be given (0: any); an upstream that tells no
+    confidence heeds it not.
     """
 
     method: str
@@ -69,19 +71,22 @@ class Question(msgspec.Struct, frozen=True):
     body: bytes
     stream: bool
     drainable: Callable[[], bool] = lambda: True
+    accept: float = 0.0
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """How an upstream's answer ended, a sentence about it when it did not end well, and whether it was asked at all.
 
     What was never `sent` cost nothing; what was sent and lost may have cost money. `drained`: the caller had left, and
-    the rest was read for its meter.
+    the rest was read for its meter. `confidence`, from 0 to 1, is how likely the upstream holds its answer to be right
+    (`None`: it does not say); "declined" when that was less than was asked, with nothing poured.
     """
 
     ending: Ending
     detail: str = ""
     sent: bool = True
     drained: bool = False
+    confidence: float | None = None
 
 
 class Upstream(Protocol):

@@ -18,6 +18,8 @@ PATHS = {
     "/responses": {"input": "Why?"},
     "/embeddings": {"input": "Why?"},
     "/completions": {"prompt": "Why?"},
+    "/classify": {"input": ["Why?", "How?"]},
+    "/rerank": {"query": "Why?", "documents": ["Because.", "So."]},
     "/messages": {"messages": [{"role": "user", "content": "Why?"}], "max_tokens": 50},
     "/messages/count_tokens": {"messages": [{"role": "user", "content": "Why?"}]},
 }

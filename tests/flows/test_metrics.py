@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from farthing.exporters import prometheus
 from farthing.exporters.prometheus import LABEL_VALUES, OTHER, Observed, Prometheus
 from farthing.ledger.tally import Tally
+from farthing.routing import Standing
 from farthing.schema import Account, Balance, Entry, Limit, Usage
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/metrics.md"
@@ -33,7 +34,20 @@ def observed(entries: Iterable[Entry], in_flight: int = 0, journal_lag: int = 0,
     tally = Tally()
     for one in entries:
         tally.add(one)
-    return Observed(tuple(tally.rollups()), in_flight, journal_lag, ready, (ACCOUNT,), 3)
+    return Observed(tuple(tally.rollups()), in_flight, journal_lag, ready, (ACCOUNT,), 3, RUNGS)
+
+
+RUNGS = (Standing("intent", "student", 40, 5, True), Standing("intent", "student", 10, 1, False))
+"""The same rung in two processes."""
+
+
+def test_rungs_are_added_up_over_processes() -> None:
+    shown = scrape(observed(ONE_OF_EACH))
+    assert {name: values(shown[f"farthing_cascade_{name}"]) for name in ("audited", "disagreed", "stepped_aside")} == {
+        "audited": {("intent", "student"): 50},
+        "disagreed": {("intent", "student"): 6},
+        "stepped_aside": {("intent", "student"): 1},
+    }
 
 
 ACCOUNT = Account(Limit("day", "usd", 3 * 10**12, per="key"), "ann", "day/...", 0, Balance(10**12, 5 * 10**11, 10**11))

@@ -9,6 +9,7 @@ from farthing.compress.examples import Examples
 from farthing.compress.progress import Silence
 from farthing.compress.training.batches import Encoded, batch, in_order, shuffled
 from farthing.compress.training.corpus import tags
+from farthing.compress.training.loop import Lesson, Schedule, train
 from farthing.compress.training.losses import (
     contrastive_loss,
     hard_loss,
@@ -18,7 +19,6 @@ from farthing.compress.training.losses import (
     soft_loss,
     states_loss,
 )
-from farthing.compress.training.loop import Lesson, Schedule, train
 from farthing.errors import ConfigError, Unavailable
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
@@ -102,7 +102,7 @@ def test_a_loss_that_is_no_number_is_told_and_the_run_can_go_on(tmp_path):
         loss = nn.functional.cross_entropy(model(X[rows]), Y[rows])
         return loss * float("nan") if len(calls) == 6 else loss
 
-    with pytest.raises(ConfigError, match="loss is nan in epoch 2, batch 2, at a rate of 0.1"):
+    with pytest.raises(ConfigError, match=r"loss is nan in epoch 2, batch 2, at a rate of 0.1"):
         train(model, lesson(model, sometimes), Schedule(4, 0.1), Silence(), tmp_path / "x.resume")
     assert (tmp_path / "x.resume").exists()
 

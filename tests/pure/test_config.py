@@ -380,3 +380,20 @@ def test_gateways_that_share_a_ledger_may_be_many(written):
         '[budgets.b]\nusd = "1"\n[shared]\nreplicas = 3\npostgres = "env:POSTGRES"\n[key_store]\npepper = "env:PEPPER"'
     )
     assert load(None, {}).settings.shared.replicas == 3
+
+
+def test_a_gate_needs_audits(written):
+    route = '[[routes]]\nmodel = "m"\nupstream = "stub"\naccept = 0.9\ngate = 0.05\n'
+    written(STUB + route)
+    assert refusal(STUB + route) == [
+        "farthing.toml:7: routes[0] has a gate and no audit to tell when it is exceeded; add audit = 0.02, or so"
+    ]
+    written(STUB + route + "audit = 0.02\n")
+    assert load(None, {}).settings.routes[0].audit == 0.02
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.1", '"0.9"'])
+def test_a_confidence_is_a_share(written, value):
+    text = f'{STUB}[[routes]]\nmodel = "m"\nupstream = "stub"\naccept = {value}\n'
+    written(text)
+    assert "a share from 0 to 1" in refusal(text)[0]

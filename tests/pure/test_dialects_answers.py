@@ -8,9 +8,18 @@ from hypothesis import strategies as st
 
 from farthing.dialects import decode, is_object, read
 from farthing.dialects.answers import error_code
-from farthing.schema import Call, Endpoint
+from farthing.schema import Call, Endpoint, Usage
 
-ENDPOINTS: list[Endpoint] = ["chat", "completions", "embeddings", "responses", "messages", "count_tokens"]
+ENDPOINTS: list[Endpoint] = [
+    "chat",
+    "completions",
+    "embeddings",
+    "responses",
+    "messages",
+    "count_tokens",
+    "classify",
+    "rerank",
+]
 
 
 def asked(endpoint: Endpoint) -> Call:
@@ -97,3 +106,30 @@ def test_of_several_choices_the_one_that_was_cut_off_is_told() -> None:
 )
 def test_only_an_object_can_be_passed_on(body: bytes, is_one: bool) -> None:
     assert is_object(body) is is_one
+
+
+@pytest.mark.parametrize(
+    ("reported", "tokens"),
+    [
+        ({"usage": {"total_tokens": 40}}, 40),  # Jina and vLLM
+        ({"usage": {"prompt_tokens": 30, "total_tokens": 40}}, 30),
+        ({"meta": {"billed_units": {"search_units": 1}, "tokens": {"input_tokens": 25}}}, 25),  # Cohere
+        ({"meta": {"billed_units": {"input_tokens": 20.0}}}, 20),
+        ({"meta": {"billed_units": {"search_units": 1}}}, None),
+        ({"usage": {"total_tokens": 0}}, 0),
+        ({}, None),
+    ],
+)
+def test_a_ranking_is_metered_by_whoever_reports_it(reported: dict, tokens: int | None) -> None:
+    body = {"model": "reranker", "results": [{"index": 0, "relevance_score": 0.9}], **reported}
+    reading = read(asked("rerank"), 200, json.dumps(body).encode())
+
+    assert (reading.model, reading.error) == ("reranker", "")
+    assert reading.usage == (None if tokens is None else Usage(input=tokens))
+    assert reading.usage_source == ("none" if tokens is None else "provider")
+
+
+def test_labels_are_metered_like_embeddings() -> None:
+    body = {"model": "m", "data": [{"index": 0, "label": "a"}], "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+
+    assert read(asked("classify"), 200, json.dumps(body).encode()).usage == Usage(input=7)

@@ -40,6 +40,8 @@ _PATHS: Final[dict[Endpoint, str]] = {
     "completions": "/v1/completions",
     "messages": "/v1/messages",
     "count_tokens": "/v1/messages/count_tokens",
+    "classify": "/v1/classify",
+    "rerank": "/v1/rerank",
 }
 
 
@@ -263,6 +265,8 @@ def stand_in(endpoint: Endpoint, model: str, prompt: str, stream: bool) -> bytes
             body["messages"] = [{"role": "user", "content": prompt}]
         case "completions":
             body["prompt"] = prompt
+        case "rerank":
+            body |= {"query": prompt, "documents": [prompt]}
         case _:
             body["input"] = prompt
     if endpoint == "messages":

@@ -40,6 +40,9 @@ _OUTPUT: Final = tuple(METERS.index(name) for name in ("output", "reasoning"))
 _OTHER_OUTPUT: Final = tuple(METERS.index(name) for name in ("output_audio", "output_image", "rejected_prediction"))
 _FEES: Final = tuple(METERS.index(name) for name in ("web_search", "web_fetch"))
 
+_READERS: Final = frozenset(("embeddings", "classify", "rerank"))
+"""Endpoints that write no tokens."""
+
 _Prices = tuple[int | None, int | None, int]
 """Pico-dollars of an input token, of an output token, and of a tool's use, each the dearest that may apply."""
 
@@ -91,7 +94,7 @@ def worst_case(book: PriceBook, *, provider: str, model: str, call: Call, max_ou
     inputs = _INPUT + (_LASTING if lasting else ()) + (_MEDIA if media else ())
     outputs = _OUTPUT + _OTHER_OUTPUT if special else _OUTPUT
     unit, per_output, fee = _dearest(book, (provider, model, call.tier), tokens, at, inputs, outputs)
-    output = 0 if call.endpoint == "embeddings" else cap_of(call, max_output) * call.choices
+    output = 0 if call.endpoint in _READERS else cap_of(call, max_output) * call.choices
     base = None if unit is None else tokens * unit + uses * fee
     return WorstCase(tokens, output, base, per_output if output else 0)
 

@@ -3,7 +3,9 @@
 from farthing.schema import Call, Caller, Reply
 from farthing.schema.policy import SharingRules
 
-SHAREABLE_ENDPOINTS = frozenset(("chat", "responses", "embeddings", "completions", "messages"))
+SHAREABLE_ENDPOINTS = frozenset(("chat", "responses", "embeddings", "completions", "messages", "classify", "rerank"))
+UNFINISHED = frozenset(("embeddings", "classify", "rerank"))
+"""Endpoints whose answers have no stop reason: they are whole or they fail."""
 WHOLE = frozenset(("stop", "end_turn", "stop_sequence", "completed"))
 TRUNCATED = frozenset(("length", "max_tokens", "max_output_tokens", "incomplete", "model_context_window_exceeded"))
 TOOL_USE = frozenset(("tool_calls", "function_call", "tool_use"))
@@ -41,7 +43,7 @@ def may_keep(rules: SharingRules, call: Call, reply: Reply) -> bool:
     """Whether an answer may be given again: whole, not an error, metered, and finished as the rules allow."""
     if not reply.ok or reply.status != 200 or not reply.body or reply.usage is None or reply.usage_source != "provider":
         return False
-    if reply.finish in WHOLE or call.endpoint == "embeddings":
+    if reply.finish in WHOLE or call.endpoint in UNFINISHED:
         return True
     if reply.finish in TRUNCATED:
         return rules.truncated

@@ -61,7 +61,12 @@ def check(asked: Asked) -> None:
 
     When it cannot, prints every fault and exits 2.
     """
-    answer(asked, "farthing.config.check/1", _checked(configuration(asked)), _in_a_line)
+    loaded = configuration(asked)
+    if any(upstream.kind == "embedded" for upstream in loaded.settings.upstreams.values()):
+        from farthing.wiring.embedding import check_embedded
+
+        check_embedded(loaded.settings)
+    answer(asked, "farthing.config.check/1", _checked(loaded), _in_a_line)
 
 
 @command.command()

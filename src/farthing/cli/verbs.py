@@ -17,6 +17,7 @@ VERBS = {
     "ledger": "Read, export, verify, re-rate and reconcile the ledger.",
     "prices": "Show the price book.",
     "plan": "Say what to run a model on, what it costs, how fast it is, when to move.",
+    "compress": "Make a small model that answers like a large one, and serve it.",
     "replay": "Drive recorded traffic through the same pipeline, in virtual time.",
     "import": "Turn a traffic file of another format into ours.",
     "config": "Show and check the configuration.",

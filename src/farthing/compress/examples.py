@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 Span = tuple[int, int, int]
 """First character, character after the last, and index of the label."""
 
+Targets = NDArray[np.int64] | NDArray[np.float32] | tuple[tuple[Span, ...], ...] | None
+
 
 class Examples(msgspec.Struct, frozen=True):
     """Texts with their targets, in one order; no targets when nobody said.
@@ -17,7 +19,7 @@ class Examples(msgspec.Struct, frozen=True):
     """
 
     texts: tuple[str, ...]
-    targets: NDArray[np.int64] | NDArray[np.float32] | tuple[tuple[Span, ...], ...] | None = None
+    targets: Targets = None
     seconds: tuple[str, ...] = ()
 
     def __len__(self) -> int:

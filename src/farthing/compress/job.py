@@ -32,7 +32,7 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True):
     `text`, `label` and `second` name columns. `train` is split: a share `held_out`, drawn with the job's seed and
     stratified by label, decides everything; or `dev` is a file of its own. `test` is looked at once, at the end.
     `unlabeled` texts are labelled by the teacher; `outside` are texts that belong to no label, to see whether the model
-    notices. `separator` parts the labels of a multi-label column.
+    notices. `separator` parts the labels of a multi-label column. `licence` is what the model card says of the data.
     """
 
     train: tuple[str, ...]
@@ -47,6 +47,7 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True):
     separator: str = ","
     max_length: Annotated[int, Meta(ge=4, le=8192)] = 64
     augment: Augment = Augment()
+    licence: str = ""
 
 
 class Labeller(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,8 +67,10 @@ class Labeller(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Teacher(Struct, frozen=True, forbid_unknown_fields=True):
-    """The model to learn from: a folder or a name in the Hugging Face format, fine-tuned here unless `finished`.
+    """The model to learn from: a model in the Hugging Face format, fine-tuned here unless it is `finished`.
 
+    `path` is a folder, a name on the hub, or `package:NAME/folder` of an installed package. Without one, an encoder of
+    `layers` and `width` learns all from the texts, which takes many of them.
     `members` of an ensemble are fine-tuned from successive seeds and averaged. The lowest `frozen` layers are left as
     they are. With a `labeller`, texts without a label are labelled by a larger model first.
     """
@@ -79,6 +82,8 @@ class Teacher(Struct, frozen=True, forbid_unknown_fields=True):
     rate: Rate = 2e-4
     batch: Count = 32
     frozen: Annotated[int, Meta(ge=0)] = 0
+    layers: Count = 4
+    width: Annotated[int, Meta(ge=32, multiple_of=32)] = 256
     pooling: Literal["auto", "mean", "first"] = "auto"
     labeller: Labeller | None = None
 
@@ -159,6 +164,8 @@ class Targets(Struct, frozen=True, forbid_unknown_fields=True):
     """What the result must be: `lost` is the most points of the main metric that the whole line may lose.
 
     `smaller` and `faster` are ratios to the teacher; 0 asks for nothing. Sizes in MB, times in ms of CPU at batch 1.
+    `sure` is how many percent of the answers that are given without asking a larger model must be right, with 95 %
+    confidence; it sets the threshold of the artefact.
     """
 
     lost: Points = 1.0
@@ -168,6 +175,7 @@ class Targets(Struct, frozen=True, forbid_unknown_fields=True):
     latency_ms: Annotated[float, Meta(ge=0)] = 0.0
     recall_lost: Points = 20.0
     usd_per_1k: Annotated[float, Meta(ge=0)] = 0.0
+    sure: Points = 97.0
 
 
 class Search(Struct, frozen=True, forbid_unknown_fields=True):
@@ -181,7 +189,7 @@ class Search(Struct, frozen=True, forbid_unknown_fields=True):
 class Machine(Struct, frozen=True, forbid_unknown_fields=True):
     """What the result runs on, and what is paid for it: `usd_per_h` a machine, `calls_per_s` at the peak.
 
-    `before_usd_per_1k` is what 1,000 calls cost today.
+    `before_usd_per_1k` is what 1,000 calls cost today. Each model is measured for so many `seconds`.
     """
 
     usd_per_h: Annotated[float, Meta(ge=0)] = 0.05
@@ -190,6 +198,7 @@ class Machine(Struct, frozen=True, forbid_unknown_fields=True):
     calls_per_year: Annotated[float, Meta(ge=0)] = 0.0
     before_usd_per_1k: Annotated[float, Meta(ge=0)] = 0.0
     spare: Annotated[int, Meta(ge=0)] = 1
+    seconds: Annotated[float, Meta(gt=0)] = 5.0
 
 
 class Job(Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,6 +35,9 @@ def disagreements(settings: Settings) -> Iterator[Fault]:
         if route.upstream not in settings.upstreams:
             message = f'routes[{index}] goes to the upstream "{route.upstream}", which is not configured'
             yield Fault(("routes", index, "upstream"), message + nearest(route.upstream, list(settings.upstreams)))
+        if route.gate and not route.audit:
+            message = f"routes[{index}] has a gate and no audit to tell when it is exceeded; add audit = 0.02, or so"
+            yield Fault(("routes", index, "gate"), message)
     yield from _key_faults(settings)
     yield from limit_faults(settings)
 
@@ -45,6 +48,8 @@ def _upstream_faults(upstream: Upstream, path: Path) -> Iterator[Fault]:
         yield from _address_faults(upstream, path, where)
     if upstream.kind == "recorded" and not upstream.recording:
         yield Fault(path, f'{where} is recorded, so it needs recording = "FILE"')
+    if upstream.kind == "embedded" and not (upstream.folder or upstream.folders):
+        yield Fault(path, f'{where} is embedded, so it needs folder = "DIRECTORY", as `farthing compress` makes it')
 
 
 def _address_faults(upstream: Upstream, path: Path, where: str) -> Iterator[Fault]:

@@ -11,7 +11,9 @@ Bytes = Annotated[int, Meta(ge=1, description="a whole number of bytes from 1")]
 Room = Annotated[int, Meta(ge=0, description="a whole number of bytes (0 for none)")]
 Seconds = Annotated[float, Meta(gt=0, le=1e9, description="a positive number of seconds")]
 Whole = Annotated[int, Meta(ge=0, description="a whole number (0 for no limit)")]
+Milliseconds = Annotated[float, Meta(ge=0, le=10_000, description="milliseconds from 0 to 10,000")]
 Share = Annotated[float, Meta(gt=0, le=10, description="a share of the limit, such as 0.8")]
+Part = Annotated[float, Meta(ge=0, le=1, description="a share from 0 to 1")]
 Subject = Annotated[
     str,
     Meta(
@@ -100,9 +102,15 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     `connections` bounds those open at once; `stall_timeout` is the longest silence, `deadline` the longest answer.
     `hourly_usd` prices an owned machine by the hour at `concurrency` calls at once, instead of by the token.
     `recording` is the traffic file that a `recorded` upstream answers from.
+
+    An `embedded` upstream runs small models in the gateway itself: those in `folder`, or each in one of `folders`, as
+    `farthing compress` makes them, under their own names unless `models` says which. Texts that wait are run together,
+    `max_batch` at most, by `threads`; a batch that is not full waits `max_wait_ms` for more (0: only while another
+    runs). `queue` texts may wait, each no longer than `deadline`; beyond that calls are refused with 429. Models are
+    kept in `memory_mb` (0: no limit): the one used longest ago goes first, those in `pinned` never.
     """
 
-    kind: Literal["http", "stub", "recorded"] = "http"
+    kind: Literal["http", "stub", "recorded", "embedded"] = "http"
     provider: str = ""
     base_url: str = ""
     api_key: Secret = ""
@@ -118,12 +126,23 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     hourly_usd: Dollars = ""
     concurrency: Count = 1
     recording: str = ""
+    folder: str = ""
+    folders: tuple[str, ...] = ()
+    max_batch: Count = 64
+    max_wait_ms: Milliseconds = 0.0
+    queue: Count = 1024
+    threads: Count = 1
+    memory_mb: Whole = 0
+    pinned: tuple[str, ...] = ()
 
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True):
     """Send calls whose model matches `model` to `upstream`, optionally under another name, with or without cache.
 
-    Several routes for one model share its calls by `weight`; those of a higher `rank` are asked when the others fail.
+    Several routes for one model share its calls by `weight`; those of a higher `rank` are asked when the others fail,
+    or decline: a small model declines what it is less confident of than `accept`, from 0 (nothing) to 1. The share
+    `audit` of its answers is compared with those of the next rank, in the background; when the share that differs is
+    found to exceed `gate` (0: it is not watched), the small model steps aside.
     """
 
     model: str
@@ -132,6 +151,9 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True):
     cache: bool | None = None
     rank: Count = 1
     weight: Count = 1
+    accept: Part = 0.0
+    audit: Part = 0.0
+    gate: Part = 0.0
 
 
 class Fallback(Struct, frozen=True, forbid_unknown_fields=True):

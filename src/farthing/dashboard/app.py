@@ -24,6 +24,7 @@ from farthing.dashboard.views import Calls, Health, InFlight, LimitBar, Receipt,
 from farthing.dashboard.windows import RANGES, Range
 from farthing.errors import FarthingError, RequestError, UnknownCall
 from farthing.exporters.prometheus import CONTENT_TYPE, Observed, Prometheus
+from farthing.routing import Standing
 
 SHOWN_CALLS = 25
 FOREVER = 2**63 - 1
@@ -116,7 +117,8 @@ class _Handlers:
         return Response(document(self._panel.version), media_type=JSON)
 
     async def healthz(self, _: Request) -> Response:
-        return _json(Health("ok"))
+        aside = tuple(_aside(one) for one in self._panel.rungs() if one.stepped_aside)
+        return _json(Health("ok", (*aside, *self._panel.stale())))
 
     async def readyz(self, _: Request) -> Response:
         reasons = tuple(self._panel.not_ready())
@@ -132,6 +134,8 @@ class _Handlers:
             ready=not panel.not_ready(),
             accounts=tuple(panel.accounts()),
             shed=panel.shed() + elsewhere.shed,
+            rungs=(*panel.rungs(), *elsewhere.rungs),
+            stale_models=len(panel.stale()),
         )
         text = await run_in_threadpool(self._prometheus.render, seen)
         return Response(text, headers={"content-type": CONTENT_TYPE})
@@ -175,6 +179,11 @@ class _Handlers:
 
     def _draw_receipt(self, group: str) -> str:
         return self._pages.receipt(self._receipt(group))
+
+
+def _aside(rung: Standing) -> str:
+    found = f"{rung.disagreed} of {rung.audited} audited answers differed"
+    return f"{rung.upstream} has stepped aside for {rung.model}: {found}."
 
 
 def _range(asked: str) -> Range:

@@ -7,6 +7,7 @@ import msgspec
 from farthing.dashboard.summary import savings
 from farthing.dashboard.views import CallLine, Calls, Money, Part, Receipt, ReceiptLine, Saving
 from farthing.dashboard.windows import iso
+from farthing.ledger.drift import is_audit
 from farthing.pricing import PriceBook, lines
 from farthing.schema import METERS, Entry
 
@@ -31,7 +32,7 @@ def latest(entries: Iterable[Entry], limit: int) -> Calls:
 def call_line(group: Sequence[Entry]) -> CallLine:
     """One call in one line, from all its entries, in any order; at least one must not be a correction."""
     attempts = [entry for entry in group if not entry.corrects]
-    last = max(attempts, key=lambda entry: entry.attempt)
+    last = _answer(attempts)
     usages = [entry.usage for entry in attempts if entry.usage]
     return CallLine(
         id=last.group,
@@ -59,9 +60,14 @@ def call_line(group: Sequence[Entry]) -> CallLine:
     )
 
 
+def _answer(attempts: Sequence[Entry]) -> Entry:
+    """The attempt whose answer went back: the last, or the one before its audit."""
+    return max(attempts, key=lambda entry: (not entry.superseded, entry.attempt))
+
+
 def receipt(group: Sequence[Entry], editions: Editions) -> Receipt:
     """Everything about one call, from all its entries."""
-    last = max((entry for entry in group if not entry.corrects), key=lambda entry: entry.attempt)
+    last = _answer([entry for entry in group if not entry.corrects])
     saved: dict[str, int] = {}
     for entry in group:
         for lever, amount in entry.saved:
@@ -74,7 +80,7 @@ def receipt(group: Sequence[Entry], editions: Editions) -> Receipt:
         policy=last.policy,
         savings=savings(saved),
         parts=tuple(_part(entry, editions(entry.price_version)) for entry in group),
-        decisions=last.decisions,
+        decisions=(*last.decisions, *(each for entry in group if is_audit(entry) for each in entry.decisions)),
     )
 
 

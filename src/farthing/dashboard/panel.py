@@ -6,6 +6,7 @@ import msgspec
 
 from farthing.ports import Clock, LedgerStore
 from farthing.pricing import PriceBook
+from farthing.routing import Standing
 from farthing.schema import Account, Exchange, Rollup
 from farthing.stores.worker_totals import Totals
 
@@ -18,7 +19,8 @@ class Panel(msgspec.Struct, frozen=True):
     for metrics; `elsewhere` is what other workers of this gateway have added up, and are busy with; `accounts` are
     those of limits that were held from; `shed` counts calls refused because too many were under way; `not_ready` says
     in sentences why the gateway should get no traffic, and nothing when it should. `allowed_hosts` are the names that a
-    browser may know it by: a page elsewhere that makes its own name point here is refused.
+    browser may know it by: a page elsewhere that makes its own name point here is refused. `rungs` are the small models
+    whose answers were audited; `stale` says of every embedded model that is not as new as its folder why that is so.
     """
 
     ledger: LedgerStore
@@ -34,3 +36,5 @@ class Panel(msgspec.Struct, frozen=True):
     version: str
     policy: str
     allowed_hosts: tuple[str, ...]
+    rungs: Callable[[], Sequence[Standing]] = tuple
+    stale: Callable[[], Sequence[str]] = tuple

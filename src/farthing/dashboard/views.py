@@ -264,7 +264,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the gateway is well; `reasons` say why it is not."""
+    """Whether the gateway is well; `reasons` say why it is not, or what it does without though it is."""
 
     status: str
     reasons: tuple[str, ...] = ()

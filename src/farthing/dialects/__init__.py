@@ -10,6 +10,7 @@ from farthing.dialects.rendering import render
 from farthing.dialects.requests import decode, encode
 from farthing.dialects.retrieving import read_retrieved, retrievable
 from farthing.dialects.streams import StreamReader
+from farthing.dialects.texts import answer_text, fingerprint
 from farthing.schema import Dialect
 
 __all__ = [
@@ -17,12 +18,14 @@ __all__ = [
     "Dialect",
     "Reading",
     "StreamReader",
+    "answer_text",
     "answered_tokens",
     "decode",
     "encode",
     "endpoint_at",
     "error_body",
     "error_frame",
+    "fingerprint",
     "is_object",
     "model_body",
     "models_body",

@@ -13,6 +13,8 @@ from farthing.schema import Call, Usage, UsageSource
 GARBAGE: Final = "upstream_garbage"
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _FAILED: Final = ("failed", "cancelled")
+_LISTS: Final = ("embeddings", "classify")
+"""Endpoints whose answers are lists, one member for each text."""
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -85,12 +87,12 @@ def _unanswered(model: str | None, error: object) -> Reading:
 
 
 def _completion(call: Call, body: bytes) -> Reading:
-    """Read a completion or embeddings: one decoding does where all its usage is known and plain, as it mostly is."""
+    """Read a completion, embeddings or labels: one decoding does where its usage is plain, as it mostly is."""
     try:
         answer = wire.METERED_COMPLETION.decode(body)
     except wire.NOT_JSON:
         return unusual_completion(call, body)
-    answered = answer.choices is not None if call.endpoint != "embeddings" else answer.data is not wire.ABSENT
+    answered = answer.choices is not None if call.endpoint not in _LISTS else answer.data is not wire.ABSENT
     usage = plain_usage(answer.usage) if answered and answer.usage is not None else None
     if usage is None or answer.error:
         return unusual_completion(call, body)
@@ -98,9 +100,9 @@ def _completion(call: Call, body: bytes) -> Reading:
 
 
 def unusual_completion(call: Call, body: bytes) -> Reading:
-    """Read any completion or embeddings, whatever is reported of their usage."""
+    """Read any completion, embeddings or labels, whatever is reported of their usage."""
     answer = wire.COMPLETION.decode(body)
-    answered = answer.choices is not None if call.endpoint != "embeddings" else answer.data is not wire.ABSENT
+    answered = answer.choices is not None if call.endpoint not in _LISTS else answer.data is not wire.ABSENT
     if not answered:
         return _unanswered(answer.model, answer.error)
     usage, unknown, _ = completion_usage(answer.reported, call.cache_ttl)
@@ -158,6 +160,14 @@ def _token_count(call: Call, body: bytes) -> Reading:
     return Reading(call.model, None, Usage(), "provider")
 
 
+def _ranking(_: Call, body: bytes) -> Reading:
+    answer = wire.RANKING.decode(body)
+    if answer.results is wire.ABSENT:
+        return _unanswered(answer.model, answer.error)
+    usage = None if answer.tokens is None else Usage(input=answer.tokens)
+    return Reading(answer.model or None, None, usage, source_of(usage))
+
+
 def _listing(_: Call, body: bytes) -> Reading:
     answer = wire.LISTING.decode(body)
     if answer.id is None and answer.data is wire.ABSENT:
@@ -169,6 +179,8 @@ _READERS: Final[dict[str, Callable[[Call, bytes], Reading]]] = {
     "chat": _completion,
     "completions": _completion,
     "embeddings": _completion,
+    "classify": _completion,
+    "rerank": _ranking,
     "responses": _response,
     "messages": _message,
     "count_tokens": _token_count,

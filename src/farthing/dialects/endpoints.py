@@ -12,6 +12,8 @@ _POSTS: Final[dict[str, Endpoint]] = {
     "/v1/completions": "completions",
     "/v1/messages": "messages",
     "/v1/messages/count_tokens": "count_tokens",
+    "/v1/classify": "classify",
+    "/v1/rerank": "rerank",
 }
 ENDPOINTS: Final = (*(("POST", path) for path in _POSTS), ("GET", MODELS_PATH), ("GET", "/v1/models/{id}"))
 """Every method and path that is served."""

@@ -138,6 +138,38 @@ class MessageEvent(msgspec.Struct, gc=False):
     error: object = None
 
 
+class _Billed(msgspec.Struct, gc=False):
+    input_tokens: int | float | None = None
+
+
+class _Meta(msgspec.Struct, gc=False):
+    billed_units: _Billed | None = None
+    tokens: _Billed | None = None
+
+
+class Ranking(msgspec.Struct, gc=False):
+    """Documents by relevance; Jina and vLLM report their tokens in `usage`, Cohere in `meta`."""
+
+    model: str | None = None
+    results: msgspec.Raw = ABSENT
+    usage: CompletionReport | None = None
+    meta: _Meta | None = None
+    error: object = None
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens read; a ranking is made of nothing else."""
+        if self.usage is not None:
+            told = self.usage.prompt_tokens
+            return self.usage.total_tokens if told is None else told
+        if self.meta is None:
+            return None
+        for counted in (self.meta.billed_units, self.meta.tokens):
+            if counted is not None and counted.input_tokens is not None:
+                return int(counted.input_tokens)
+        return None
+
+
 class Listing(msgspec.Struct, gc=False):
     """A list of models, or one of them."""
 
@@ -153,6 +185,7 @@ RESPONSE_EVENT: Final = msgspec.json.Decoder(ResponseEvent)
 MESSAGE: Final = msgspec.json.Decoder(Message)
 METERED_MESSAGE: Final = msgspec.json.Decoder(MeteredMessage)
 MESSAGE_EVENT: Final = msgspec.json.Decoder(MessageEvent)
+RANKING: Final = msgspec.json.Decoder(Ranking)
 LISTING: Final = msgspec.json.Decoder(Listing)
 MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 OBJECT: Final = msgspec.json.Decoder(Json)

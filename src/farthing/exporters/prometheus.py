@@ -13,6 +13,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from farthing.ledger.tally import Accumulator, Tally
+from farthing.routing import Standing
 from farthing.schema import FEE_METERS, METERS, PICO_PER_USD, Account, Histogram, Rollup, Sums
 
 __all__ = ["CONTENT_TYPE", "FAMILIES", "LABEL_VALUES", "OTHER", "Family", "Observed", "Prometheus"]
@@ -40,6 +41,8 @@ class Observed(msgspec.Struct, frozen=True):
     ready: bool
     accounts: tuple[Account, ...] = ()
     shed: int = 0
+    rungs: tuple[Standing, ...] = ()
+    stale_models: int = 0
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -194,6 +197,11 @@ DURATIONS: tuple[Durations, ...] = (
 GAUGES: tuple[Gauge, ...] = (
     Gauge("in_flight", "Calls that have arrived and are not settled.", lambda seen: seen.in_flight),
     Gauge("journal_lag_records", "Journal records that the ledger has not taken yet.", lambda seen: seen.journal_lag),
+    Gauge(
+        "stale_models",
+        "Embedded models whose newer version could not be loaded by the process that answers.",
+        lambda seen: seen.stale_models,
+    ),
     Gauge("ready", "1 when the gateway should get traffic, 0 when it should not.", lambda seen: int(seen.ready)),
 )
 
@@ -208,6 +216,29 @@ LIMITS: tuple[tuple[str, str, Callable[[Account], int]], ...] = (
     ),
 )
 """Gauges of every account of a limit that was held from, as of the last hold."""
+
+
+RUNGS: tuple[tuple[str, str, type[CounterMetricFamily | GaugeMetricFamily], Callable[[Standing], int]], ...] = (
+    (
+        "cascade_audited",
+        "Answers of a small model that were compared with those of the next rank.",
+        CounterMetricFamily,
+        lambda one: one.audited,
+    ),
+    (
+        "cascade_disagreed",
+        "Answers of a small model that were compared, and differed.",
+        CounterMetricFamily,
+        lambda one: one.disagreed,
+    ),
+    (
+        "cascade_stepped_aside",
+        "Processes in which a small model stands aside, because too many of its answers differed.",
+        GaugeMetricFamily,
+        lambda one: int(one.stepped_aside),
+    ),
+)
+"""Metrics of every rung of a cascade that was audited since its process started."""
 
 
 class Prometheus:
@@ -237,6 +268,8 @@ class Prometheus:
         yield CounterMetricFamily(f"{PREFIX}shed", SHED, seen.shed)
         for name, text, of in LIMITS:
             yield self._limits(name, text, of, seen.accounts)
+        for name, text, kind, count in RUNGS:
+            yield _rungs(kind(PREFIX + name, text, labels=("model", "upstream")), count, seen.rungs)
         rollups = _without_hours(seen.rollups)
         for family in FAMILIES:
             yield self._family(family, rollups)
@@ -297,6 +330,17 @@ class _Scrape(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._families
+
+
+def _rungs(
+    metric: CounterMetricFamily | GaugeMetricFamily, of: Callable[[Standing], int], rungs: Iterable[Standing]
+) -> Metric:
+    totals: defaultdict[Labels, int] = defaultdict(int)
+    for rung in rungs:
+        totals[rung.model, rung.upstream] += of(rung)  # as many as are configured
+    for labels, total in totals.items():
+        metric.add_metric(labels, total)
+    return metric
 
 
 def _without_hours(rollups: Iterable[Rollup]) -> list[Rollup]:

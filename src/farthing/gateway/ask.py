@@ -1,82 +1,117 @@
 """The stage that chooses where an answer is bought, and buys it: attempt by attempt, each held for beforehand."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 
 import msgspec
 
-from farthing.dialects import read_pacing
 from farthing.errors import FarthingError, Unavailable, UnknownModel
-from farthing.gateway.attempt import Buyer, Made, Offer, Source
-from farthing.gateway.reserve import Refused, Reserve
+from farthing.gateway.attempt import Made, Offer
+from farthing.gateway.audits import Audits
+from farthing.gateway.market import Market
+from farthing.gateway.refusal import error_reply
+from farthing.gateway.relay import LEFT
+from farthing.gateway.reserve import Refused
 from farthing.ports import Clock, Outlet
-from farthing.routing import Health, Judgement, RouteTable, backoff, classify, may_retry, order
-from farthing.schema import Attempt, Call, Decision, Exchange, Fallback, Route
+from farthing.routing import Judgement, above, backoff, classify, may_retry, order
+from farthing.schema import Attempt, Call, Decision, Exchange, Fact, Fallback, Reply, Route
 
 FAILED = frozenset(("retry", "rate_limited", "quota"))
 SECOND = 10**9
 BYTES_PER_TOKEN = 4
+GONE = Reply(LEFT, ending="disconnected", error="client_disconnected")
 
 
 class Ask:
     """Buys the answer, pouring a stream to the caller as it comes. Once it has been asked for, failure is data.
 
     An attempt that failed is followed by another while none of its answer has reached the caller: at the next upstream
-    of the route at once, at the same one after a while. Whatever an attempt cost is entered, be its answer used or not.
+    of the route at once, at the same one after a while. One that a small model declined is followed by the next rank,
+    at once; when that has no answer the caller gets none, rather than one that nobody is sure of. Whatever an attempt
+    cost is entered, be its answer used or not.
     """
 
     def __init__(
         self,
-        sources: Mapping[str, Source],
-        routes: RouteTable,
-        buyer: Buyer,
-        reserve: Reserve,
+        market: Market,
         fallback: Fallback,
         clock: Clock,
         draw: Callable[[], float],
         may_ask: Callable[[Exchange, str], bool],
+        audits: Audits | None = None,
     ) -> None:
         """`draw` gives random numbers in [0, 1), for weights and waits; `may_ask` says who may use which model."""
-        self._sources = sources
-        self._routes = routes
-        self._buyer = buyer
-        self._reserve = reserve
-        self._health = Health(fallback)
+        self._market = market
+        self._sources = market.sources
+        self._routes = market.routes
+        self._buyer = market.buyer
+        self._reserve = market.reserve
+        self._health = market.health
         self._fallback = fallback
         self._clock = clock
         self._draw = draw
         self._may_ask = may_ask
+        self._audits = audits
 
     async def __call__(self, exchange: Exchange, outlet: Outlet | None) -> Exchange:
         routes = self._order(exchange.call)
+        aside: Route | None = None
+        if self._audits is not None and (aside := self._audits.aside(routes)) is not None:
+            routes = self._audits.standing(routes)
+            exchange = exchange.noting("cascade", "stepped_aside", rung=aside.upstream)
+        place, escalated = 0, False
         for number in count(1):
-            route = routes[(number - 1) % len(routes)]
+            route = routes[place % len(routes)]
             offer = Offer(exchange.call, route, self._sources[route.upstream])
             try:
-                if number > 1 or not self._health.is_well(route.upstream):
-                    exchange = await self._due(exchange, route, number, again=number > len(routes))
+                if place or not self._health.is_well(route.upstream):
+                    exchange = await self._due(exchange, route, place, again=place >= len(routes))
                 if self._reserve.limits_calls:
                     exchange, offer = await self._afford(exchange, offer, number)
             except asyncio.CancelledError:
                 if not exchange.attempts:
                     raise
-                return exchange  # what was bought is settled, though nobody waits for it
+                return _ended(exchange, GONE) if escalated else exchange  # what was bought is settled
             except FarthingError as error:
                 if not exchange.attempts:
                     raise
-                return exchange.noting("fallback", "gave_up", because=error.code)
+                exchange = exchange.noting("fallback", "gave_up", because=error.code)
+                return _unanswered(exchange, error) if escalated else exchange
             made = await self._buyer.make(
                 exchange, offer, outlet, drainable=partial(self._is_drainable, exchange, offer)
             )
             judgement = classify(made.attempt.reply)
-            self._learn(made, judgement)
+            self._market.learn(made, judgement)
             exchange = _grown(exchange, offer, made)
-            if judgement not in FAILED or made.begun or not self._goes_on(exchange, routes, judgement):
+            if judgement == "answered":
+                cascading = route.accept or route.audit or aside is not None
+                return self._answered(exchange, offer, made, routes, aside) if cascading else exchange
+            if judgement == "declined" or (judgement == "caller" and route.accept and _refused(made)):
+                exchange = _rung(exchange, offer, made, "escalated")
+                routes, place, escalated = above(routes, route), 0, True
+                if not routes:
+                    return _unanswered(exchange, _nobody(route))
+                continue
+            if judgement not in FAILED or made.begun or not self._goes_on(exchange, routes, place, judgement):
                 return exchange
             exchange = exchange.noting("fallback", judgement, upstream=route.upstream, status=made.attempt.reply.status)
+            place, escalated = place + 1, False
         raise AssertionError("count() ended")
+
+    def _answered(
+        self, exchange: Exchange, offer: Offer, made: Made, routes: Sequence[Route], aside: Route | None
+    ) -> Exchange:
+        """An exchange with its answer; what a rung answered, and what one that stands aside might have, is audited."""
+        rung = offer.route
+        if rung.accept or rung.audit:
+            exchange = _rung(exchange, offer, made, "answered")
+            if rung.audit and self._audits is not None:
+                self._audits.draw(exchange, rung, above(routes, rung)[0])
+        elif aside is not None and self._audits is not None:
+            self._audits.draw(exchange, aside, aside)
+        return exchange
 
     def _order(self, call: Call) -> list[Route]:
         """The routes of a call in the order they are asked."""
@@ -85,7 +120,7 @@ class Ask:
             return list(candidates)
         return order(candidates, self._health.resting(self._clock.now()), self._draw)
 
-    async def _due(self, exchange: Exchange, route: Route, number: int, *, again: bool) -> Exchange:
+    async def _due(self, exchange: Exchange, route: Route, failures: int, *, again: bool) -> Exchange:
         """Wait until an upstream is due: it asked for a pause, or failed this very call before.
 
         Raises Unavailable when it rests from its failures, or the pause is longer than this call can wait.
@@ -93,7 +128,7 @@ class Ask:
         now = self._clock.now()
         wait = self._health.opens_at(route.upstream, now, len(exchange.call.body) // BYTES_PER_TOKEN) - now
         if again:
-            wait = max(wait, backoff(self._fallback, number - 1, self._draw()))
+            wait = max(wait, backoff(self._fallback, failures, self._draw()))
         too_long = wait > self._fallback.longest_backoff or now + wait > exchange.arrived + self._fallback.deadline
         if too_long or self._health.rests(route.upstream, now):
             raise _resting(route.upstream, wait)
@@ -113,8 +148,8 @@ class Ask:
                 if not self._may_ask(exchange, instead):
                     continue
                 call = msgspec.structs.replace(exchange.call, model=instead)
-                try:
-                    cheaper = self._routes.candidates(call)[0]
+                try:  # in another model's cascade, the rank that declines nothing and is not audited
+                    cheaper = next(r for r in self._routes.candidates(call) if not (r.accept or r.audit))
                 except UnknownModel:
                     continue
                 if not self._health.is_well(cheaper.upstream):
@@ -131,28 +166,21 @@ class Ask:
         most = offer.source.drain_cost
         return most is None or self._reserve.rest(exchange, offer) <= most
 
-    def _learn(self, made: Made, judgement: Judgement) -> None:
-        """Tell the health of an upstream from real traffic."""
-        attempt = made.attempt
-        if not self._sources[attempt.upstream].own_key and judgement in ("quota", "rate_limited"):
-            return  # the limit of one caller's own key
-        pacing = read_pacing(attempt.reply.status, attempt.reply.headers, attempt.ended)
-        self._health.note(attempt.upstream, judgement, attempt.ended, pacing)
-
-    def _goes_on(self, exchange: Exchange, routes: Sequence[Route], judgement: Judgement) -> bool:
+    def _goes_on(self, exchange: Exchange, routes: Sequence[Route], place: int, judgement: Judgement) -> bool:
         """Whether one more attempt may be made.
 
         An upstream is asked again only if it charged nothing for its failures, and not where the credit has run out.
         """
         attempts = exchange.attempts
-        following = routes[len(attempts) % len(routes)].upstream
+        following = routes[(place + 1) % len(routes)].upstream
         before = [_cost(attempt) for attempt in attempts if attempt.upstream == following]
         if before and (judgement == "quota" or any(cost != 0 for cost in before)):
             return False
         elapsed = self._clock.now() - exchange.arrived
         costs = [_cost(attempt) for attempt in attempts]
         spent = None if None in costs else sum(cost or 0 for cost in costs)
-        return may_retry(self._fallback, attempts=len(attempts), elapsed=elapsed, spent=spent)
+        made = sum(attempt.reply.ending != "declined" for attempt in attempts)
+        return may_retry(self._fallback, attempts=made, elapsed=elapsed, spent=spent)
 
 
 def _cost(attempt: Attempt) -> int | None:
@@ -177,6 +205,45 @@ def _grown(exchange: Exchange, offer: Offer, made: Made) -> Exchange:
         decisions=tuple(decisions),
         attempts=(*exchange.attempts, made.attempt),
         reply=made.attempt.reply,
+    )
+
+
+def _rung(exchange: Exchange, offer: Offer, made: Made, verdict: str) -> Exchange:
+    """What a rung of a cascade did with a call, and the facts it did it on."""
+    facts: dict[str, Fact] = {"confidence": made.confidence, "accept": offer.route.accept}
+    return exchange.noting("cascade", verdict, rung=made.attempt.upstream, **facts)
+
+
+def _refused(made: Made) -> bool:
+    """Whether a rung refused a call that its caller still waits for: what it cannot read, the next rank perhaps can."""
+    return made.attempt.reply.ending == "complete" and not made.begun
+
+
+def _unanswered(exchange: Exchange, error: FarthingError) -> Exchange:
+    """An exchange that a rung declined, and that nobody else answers."""
+    return _ended(exchange, error_reply(exchange.call.endpoint, error, exchange.id))
+
+
+def _ended(exchange: Exchange, reply: Reply) -> Exchange:
+    """An exchange that ends with a reply of the gateway's, which stands with what its last attempt used and cost."""
+    last = exchange.attempts[-1]
+    told = msgspec.structs.replace(
+        last.reply,
+        status=reply.status,
+        body=reply.body,
+        tail=reply.tail,
+        headers=reply.headers,
+        ending=reply.ending,
+        error=reply.error,
+    )
+    attempts = (*exchange.attempts[:-1], msgspec.structs.replace(last, reply=told))
+    return msgspec.structs.replace(exchange, attempts=attempts, reply=told)
+
+
+def _nobody(route: Route) -> Unavailable:
+    return Unavailable(
+        f"The upstream {route.upstream} is not sure enough of its answer, and there is no other to ask.",
+        hint="Add a route of a higher rank for this model.",
     )
 
 

@@ -9,7 +9,8 @@ from farthing.gateway.relay import UNBILLED, Relay
 from farthing.gateway.retrieve import retrieve
 from farthing.ports import Clock, Outlet, Question, Upstream
 from farthing.pricing import PriceBook, charge, hosted_charge
-from farthing.schema import Attempt, Call, Charge, Exchange, Reply, Route
+from farthing.prompts.estimate import estimate_input
+from farthing.schema import Attempt, Call, Charge, Exchange, Reply, Route, Usage
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -36,12 +37,16 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What is about to be asked of whom: a call by a route, with its output capped at `max_output` tokens if given."""
+    """What is about to be asked of whom: a call by a route, with its output capped at `max_output` tokens if given.
+
+    The answer of an `audit` goes to nobody: it is compared with another.
+    """
 
     call: Call
     route: Route
     source: Source
     max_output: int | None = None
+    audit: bool = False
 
     @property
     def model(self) -> str:
@@ -52,12 +57,14 @@ class Offer(msgspec.Struct, frozen=True):
 class Made(msgspec.Struct, frozen=True):
     """An attempt that was made, and whether its answer has begun to reach the caller.
 
-    `left` says how its meter was read once the caller had left: "drained", "retrieved", or not at all.
+    `left` says how its meter was read once the caller had left: "drained", "retrieved", or not at all. `confidence` is
+    the upstream's in its answer, from 0 to 1, where it says so.
     """
 
     attempt: Attempt
     begun: bool
     left: str = ""
+    confidence: float | None = None
 
 
 class Buyer:
@@ -84,12 +91,13 @@ class Buyer:
             ),
             stream=call.stream,
             drainable=drainable,
+            accept=offer.route.accept,
         )
         relay = Relay(call, exchange.id, outlet, self._clock, running_usage=source.running_usage)
         started = self._clock.now()
         outcome = await source.upstream.ask(question, relay)
         ended = self._clock.now()
-        reply = relay.close(outcome)
+        reply = relay.close(outcome) if outcome.ending != "declined" else _declined(call)
         left = "drained" if outcome.drained else ""
         if outcome.ending == "disconnected" and source.retrieves:
             reply, left = await self._retrieved(call, source, relay, reply)
@@ -100,7 +108,8 @@ class Buyer:
             charge=self._charge(exchange, offer, reply, outcome.sent, max(ended - started, 0)),
             simulated=source.upstream.simulated,
         )
-        return Made(Attempt(source.upstream.name, reply, started, ended, relay.first_byte), relay.begun, left)
+        attempt = Attempt(source.upstream.name, reply, started, ended, relay.first_byte)
+        return Made(attempt, relay.begun, left, outcome.confidence)
 
     async def _retrieved(self, call: Call, source: Source, relay: Relay, reply: Reply) -> tuple[Reply, str]:
         """The reply with the usage that the provider tells afterwards, where it kept the response."""
@@ -138,3 +147,8 @@ class Buyer:
             usage=reply.usage,
             at=exchange.arrived,
         )
+
+
+def _declined(call: Call) -> Reply:
+    """What is entered of an attempt whose answer was kept back: it read the prompt, and is no failure."""
+    return Reply(0, ending="declined", usage=Usage(input=estimate_input(call)), usage_source="estimated")

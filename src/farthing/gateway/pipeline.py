@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from farthing.errors import FarthingError
+from farthing.gateway.audits import Audits
 from farthing.gateway.refusal import error_reply
 from farthing.gateway.relay import LEFT
 from farthing.gateway.settle import FAILED, Settlement
@@ -24,11 +25,16 @@ class Pipeline:
         stages: Sequence[Stage],
         settlement: Settlement,
         recorded: Callable[[Exchange], Awaitable[None]] | None = None,
+        audits: Audits | None = None,
     ) -> None:
-        """`recorded` returns once the reply of a call with an Idempotency-Key is kept for whoever repeats it."""
+        """`recorded` returns once the reply of a call with an Idempotency-Key is kept for whoever repeats it.
+
+        `audits` are what goes on in the background once calls are settled.
+        """
         self._stages = tuple(stages)
         self._settlement = settlement
         self._recorded = recorded
+        self.audits = audits
         self.in_flight: dict[str, Exchange] = {}
 
     async def handle(self, exchange: Exchange, outlet: Outlet | None = None) -> Exchange:
@@ -60,8 +66,8 @@ class Pipeline:
         return exchange
 
     async def emptied(self) -> None:
-        """Return once no call is in flight."""
-        while self.in_flight:  # noqa: ASYNC110
+        """Return once no call is in flight, and no audit."""
+        while self.in_flight or (self.audits is not None and self.audits.under_way):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     def refuse(self, exchange: Exchange, error: FarthingError) -> Exchange:

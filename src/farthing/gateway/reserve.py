@@ -9,7 +9,7 @@ from farthing.gateway.attempt import Offer
 from farthing.gateway.holding import Holds
 from farthing.pricing import PriceBook
 from farthing.prompts import Calibration
-from farthing.schema import HOUR, Balance, Claim, Entry, Exchange, Hold, Limit
+from farthing.schema import HOUR, Balance, Claim, Decision, Entry, Exchange, Hold, Limit
 
 SHORTEST = 16
 """Tokens of output below which a call is refused rather than cut down: OpenAI takes no lower cap."""
@@ -17,6 +17,7 @@ DRAINED_TOKENS = 6_000
 """What a fast model writes in half a minute."""
 PRICES = 1024
 """Prices of output remembered, by model and hour."""
+LOST_AUDIT = Decision("audit", "lost")
 CLAMPS = 3
 """How often an output is cut down to what is left, while others take of it too."""
 
@@ -144,6 +145,8 @@ class Reserve:
                 policy=self._policy,
                 error="gateway_died",
                 stream=call.stream,
+                decisions=(LOST_AUDIT,) if offer.audit else (),
                 simulated=offer.source.upstream.simulated,
+                superseded=offer.audit,
             )
         )

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from farthing.ports import Clock, Journal
-from farthing.schema import CacheState, Charge, Entry, Exchange, Reply
+from farthing.schema import Attempt, CacheState, Charge, Decision, Entry, Exchange, Reply
 
 MICROSECOND = 1_000
 UNPRICED = Charge(None, None, "")
@@ -44,12 +46,37 @@ class Settlement:
         """Enter every attempt, or the answer that needed none. Raises LedgerError when no entry can be taken."""
         now = max(self._clock.now(), exchange.arrived)  # clocks are set back
         self._keep(exchange)
-        entries = self._attempted(exchange, now) if exchange.attempts else [self._unattempted(exchange, now)]
+        self._enter(
+            exchange, self._attempted(exchange, now) if exchange.attempts else [self._unattempted(exchange, now)]
+        )
+
+    def _enter(self, exchange: Exchange, entries: list[Entry]) -> None:
         try:
             self._journal.append(entries)
         finally:  # what was held is resolved even where no entry can be taken
             for watch in self._watchers:
                 watch(exchange, entries)
+
+    def settle_audit(self, exchange: Exchange, attempt: Attempt, decision: Decision) -> None:
+        """Enter an attempt that checked the answer of an exchange already settled, as the one after its last.
+
+        It counts as no call. Watchers see it as an exchange with this one reply. Raises LedgerError when it cannot be
+        taken.
+        """
+        exchange = msgspec.structs.replace(exchange, decisions=(decision,))
+        entry = self._entry(
+            exchange,
+            len(exchange.attempts) + 1,
+            attempt.reply,
+            max(attempt.ended, exchange.arrived),
+            upstream=attempt.upstream,
+            charge=attempt.reply.charge or UNPRICED,
+            first_byte=attempt.first_byte,
+            overhead=0,
+            superseded=True,
+        )
+        exchange = msgspec.structs.replace(exchange, attempts=(*exchange.attempts, attempt), reply=attempt.reply)
+        self._enter(exchange, [entry])
 
     def _attempted(self, exchange: Exchange, now: int) -> list[Entry]:
         attempts = exchange.attempts

@@ -6,6 +6,7 @@ from itertools import groupby
 import msgspec
 
 from farthing.ledger.corrections import Settled, settle
+from farthing.ledger.drift import is_audit
 from farthing.ledger.tally import Tally
 from farthing.schema import Entry, Rollup
 
@@ -15,8 +16,8 @@ def verify(entries: Iterable[Entry]) -> Iterator[str]:
 
     An id appears once. Costs are negative in corrections only; token counts never are. With its corrections, what an
     entry saved by lever is its list cost less its cost. The attempts of an exchange are 0, or 1 and those after it;
-    exactly the last has not been superseded. A correction comes after what it corrects. The entries of an exchange
-    share their arrival, so no more than one instant's are held in memory.
+    exactly the last has not been superseded, but for audits, which come after it. A correction comes after what it
+    corrects. The entries of an exchange share their arrival, so no more than one instant's are held in memory.
     """
     for _, instant in groupby(entries, key=lambda entry: entry.at):
         yield from _instant(list(instant))
@@ -85,5 +86,7 @@ def _exchange(entries: list[Entry]) -> Iterator[str]:
     group = entries[0].group
     if numbers not in ([0], list(range(1, len(numbers) + 1))):
         yield f"Exchange {group} has attempts {', '.join(map(str, numbers))}."
+    while entries and is_audit(entries[-1]):
+        entries.pop()
     if [entry.superseded for entry in entries] != [True] * (len(entries) - 1) + [False]:
         yield f"Exchange {group} should have one answer, from its last attempt."

@@ -29,7 +29,7 @@ _PIECE: Final = re.compile(
     r"|[\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U0001f000-\U0001faff\U00020000-\U0003134f]"
     r"|[^\x00-\x7f]{1,2}"
 )
-_PROMPT_MEMBERS: Final = ("system", "instructions", "messages", "input", "prompt")
+_PROMPT_MEMBERS: Final = ("system", "instructions", "messages", "input", "prompt", "query", "documents")
 _SCHEMA_MEMBERS: Final = ("tools", "functions", "response_format")
 _UNREAD: Final = frozenset(("type", "role", "id", "cache_control", "detail", "media_type", "signature"))
 _MEDIA: Final = frozenset(("image", "image_url", "input_image", "input_audio", "document", "file", "input_file"))

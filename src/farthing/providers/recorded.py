@@ -125,7 +125,7 @@ def _answer(recorded: Recorded) -> Answer:
         tier=recorded.tier or "default",
         created=recorded.at // 10**9,
         tokens_per_frame=_LONGEST,
-        vectors=([0.0],) if recorded.endpoint == "embeddings" else (),
+        vectors=([0.0],) if recorded.endpoint in ("embeddings", "classify", "rerank") else (),
         mark=MARK,
     )
 

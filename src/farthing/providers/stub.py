@@ -15,6 +15,7 @@ from farthing.schema import Endpoint
 from farthing.simulation import openai_answers, wire
 from farthing.simulation.answers import Answer
 from farthing.simulation.composing import MARK, Asked, compose, read_question
+from farthing.simulation.labels import LABELLER, STUDENT, right_label, student_answer
 from farthing.simulation.pace import complete_after, first_token_after, per_token
 
 MODELS = (
@@ -40,6 +41,7 @@ FAULTY_MODELS = (
 )
 """Models that always fail, each in the way of its name."""
 
+_STREAMED = ("chat", "responses", "completions", "messages")
 _HEADERS = json_headers(b"stub")
 _STREAM_HEADERS = sse_headers(b"stub")
 _RATE_LIMITED = ((b"retry-after", b"1"), (b"x-ratelimit-remaining-requests", b"0"))
@@ -58,7 +60,8 @@ class StubUpstream:
     """Answers like a provider, from a seed and the question alone.
 
     `speed` divides all waiting (2 is twice as fast as a real provider, 0 never waits); `stall` is how long in seconds
-    a stalled answer is waited for; `faults` are drawn from `seed`. The models in `FAULTY_MODELS` always fail.
+    a stalled answer is waited for; `faults` are drawn from `seed`. The models in `FAULTY_MODELS` always fail; the model
+    `stub-student` answers with a label and declines what it is not sure of, `stub-labeller` with the right one.
     """
 
     simulated = True
@@ -105,7 +108,25 @@ class StubUpstream:
         fault = self._fault(asked.model)
         if fault:
             return await self._fail(fault, endpoint, asked, answer, sink)
-        if asked.stream and endpoint not in ("embeddings", "count_tokens"):
+        if asked.model in (STUDENT, LABELLER) and answer.text:
+            return await self._label(question, endpoint, asked, answer, sink)
+        return await self._give(endpoint, asked, answer, sink)
+
+    async def _label(self, question: Question, endpoint: Endpoint, asked: Asked, answer: Answer, sink: Sink) -> Outcome:
+        """Answer with a label alone, or decline it."""
+        label, confidence = right_label(asked.question), None
+        if asked.model == STUDENT:
+            label, confidence = student_answer(asked.question, self._seed)
+            if confidence < question.accept:
+                sure = f"the stub is sure by {confidence:.3f} only, and {question.accept:g} was asked"
+                return Outcome("declined", sure, confidence=confidence)
+        usage = answer.usage and msgspec.structs.replace(answer.usage, output=2, reasoning=0)
+        answer = msgspec.structs.replace(answer, text=label, usage=usage, finish="stop")
+        outcome = await self._give(endpoint, asked, answer, sink)
+        return msgspec.structs.replace(outcome, confidence=confidence)
+
+    async def _give(self, endpoint: Endpoint, asked: Asked, answer: Answer, sink: Sink) -> Outcome:
+        if asked.stream and endpoint in _STREAMED:
             return await self._stream(endpoint, asked, answer, sink)
         if self._speed:
             await asyncio.sleep(complete_after(answer) / self._speed)

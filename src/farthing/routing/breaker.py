@@ -148,7 +148,7 @@ class Health:
             breaker = self._breakers[upstream] = Breaker(self._fallback)
         if pacing is not None:
             breaker.heed(pacing)
-        if judgement == "answered":
+        if judgement in ("answered", "declined"):
             breaker.answered(now)
         elif judgement == "quota":
             breaker.rest_until(now + QUOTA_REST)

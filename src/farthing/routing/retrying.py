@@ -4,9 +4,10 @@ from typing import Final, Literal
 
 from farthing.schema import Fallback, Reply
 
-Judgement = Literal["answered", "caller", "retry", "rate_limited", "quota"]
-"""What became of an attempt: `caller` is a fault of the caller's, which no other attempt would mend; `rate_limited` is
-an upstream's limit for now, and `quota` credit that ran out: to ask it again does not help.
+Judgement = Literal["answered", "caller", "declined", "retry", "rate_limited", "quota"]
+"""What became of an attempt: `caller` is a fault of the caller's, which no other attempt would mend; `declined` is no
+fault: the answer is another's to give; `rate_limited` is an upstream's limit for now, and `quota` credit that ran out:
+to ask it again does not help.
 """
 
 _AGAIN: Final = frozenset((408, 409, 425, 498))
@@ -26,6 +27,8 @@ def classify(reply: Reply) -> Judgement:
         return "answered"
     if reply.ending == "disconnected":
         return "caller"
+    if reply.ending == "declined":
+        return "declined"
     if reply.status == 402 or reply.error in _NO_CREDIT or (reply.status == 400 and _LOW_CREDIT in reply.body):
         return "quota"
     if reply.status == 429:

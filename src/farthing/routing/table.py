@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from farthing.errors import UnknownModel
+from farthing.routing.cascading import topped
 from farthing.schema import Call
 from farthing.schema.policy import Route
 
@@ -54,7 +55,7 @@ class RouteTable:
         for route, pattern in fitting:
             if route.upstream == upstream and pattern.fullmatch(rest):
                 served_as = route.served_as or rest
-                return (msgspec.structs.replace(route, model=call.model, served_as=served_as, rank=0),)
+                return topped((msgspec.structs.replace(route, model=call.model, served_as=served_as, rank=0),))
         matching = [route for route, pattern in fitting if pattern.fullmatch(call.model)]
         if not matching:
             raise self._unknown(call)
@@ -75,7 +76,7 @@ class RouteTable:
 def _ranked(routes: Sequence[Route]) -> tuple[Route, ...]:
     """Routes of one pattern in the order of their ranks."""
     ranked = sorted((route for route in routes if route.rank), key=lambda route: route.rank)
-    return tuple(ranked) or (routes[0],)
+    return topped(tuple(ranked) or (routes[0],))
 
 
 def order(candidates: Sequence[Route], resting: Collection[str], draw: Callable[[], float]) -> list[Route]:

@@ -7,7 +7,18 @@ import msgspec
 from farthing.schema.wire import Headers
 
 Dialect = Literal["openai", "anthropic"]
-Endpoint = Literal["chat", "responses", "embeddings", "completions", "models", "messages", "count_tokens", "other"]
+Endpoint = Literal[
+    "chat",
+    "responses",
+    "embeddings",
+    "completions",
+    "messages",
+    "count_tokens",
+    "classify",
+    "rerank",
+    "models",
+    "other",
+]
 
 
 class Caller(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

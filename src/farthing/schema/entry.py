@@ -18,8 +18,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     with no lever, `saved` splits the difference by lever. Durations are in microseconds: `ttft` until the first byte
     of the answer, `latency` from arrival to settlement, `overhead` the part of it spent in the gateway.
     `cache` is the gateway's own cache; the provider's is in `usage`. `simulated` marks stub and replayed answers.
-    `superseded` marks an attempt whose answer did not go back, because a later one's did; a correction names in
-    `corrects` the entry whose amounts it adds to, and its own `id` is that one's followed by `~` and what corrected it.
+    `superseded` marks an attempt whose answer did not go back, because a later one's did (or, where it is an audit and
+    says so in its decisions, an earlier one's); a correction names in `corrects` the entry whose amounts it adds to,
+    and its own `id` is that one's followed by `~` and what corrected it.
     """
 
     id: str

@@ -30,6 +30,10 @@ class Route(msgspec.Struct, frozen=True):
     for one model, those of the lowest `rank` are asked first and share the calls by `weight`; the next rank is asked
     when they fail; one of rank 0 is asked alone. `max_output` bounds, in tokens, what an answer can come to whose
     caller set no cap.
+
+    A rung of a cascade declines what it is less confident of than `accept` (0: nothing), and the next rank is asked. Of
+    the calls that it answers, the share `audit` is asked of the next rank too, to compare; when the share of them on
+    which the two differ exceeds `gate` (0: is not watched), it steps aside. All three are 0 in the last rank.
     """
 
     model: str
@@ -40,6 +44,9 @@ class Route(msgspec.Struct, frozen=True):
     rank: int = 1
     weight: int = 1
     max_output: int = 131_072
+    accept: float = 0.0
+    audit: float = 0.0
+    gate: float = 0.0
 
 
 class Fallback(msgspec.Struct, frozen=True):

@@ -8,8 +8,9 @@ from farthing.schema.money import Charge
 from farthing.schema.usage import Usage, UsageSource
 from farthing.schema.wire import Headers
 
-Ending = Literal["complete", "unreachable", "timeout", "reset", "garbage", "disconnected"]
-"""How an upstream's answer ended: `reset` is a connection lost part way, `disconnected` a caller that left."""
+Ending = Literal["complete", "unreachable", "timeout", "reset", "garbage", "disconnected", "declined"]
+"""How an upstream's answer ended: `reset` is a connection lost part way, `disconnected` a caller that left, `declined`
+a small model less confident of its answer than was asked."""
 
 
 class Reply(msgspec.Struct, frozen=True):

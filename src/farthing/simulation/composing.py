@@ -30,6 +30,7 @@ class Asked(msgspec.Struct, gc=False):
     messages: msgspec.Raw = msgspec.Raw()
     input: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()
+    documents: msgspec.Raw = msgspec.Raw()
     system: msgspec.Raw = msgspec.Raw()
     instructions: msgspec.Raw = msgspec.Raw()
     tools: msgspec.Raw = msgspec.Raw()
@@ -46,7 +47,7 @@ class Asked(msgspec.Struct, gc=False):
     @property
     def question(self) -> bytes:
         """The prompt's JSON, whatever the endpoint calls it."""
-        return bytes(self.messages) or bytes(self.input) or bytes(self.prompt)
+        return bytes(self.messages) or bytes(self.input) or bytes(self.prompt) or bytes(self.documents)
 
     @property
     def head(self) -> int:
@@ -104,8 +105,8 @@ def compose(endpoint: Endpoint, asked: Asked, seed: int) -> Answer:
     tool = _tool_asked_for(asked, question) if asked.tools else None
     choices = 1 if tool or endpoint == "responses" else min(max(1, asked.n or 1), _MOST_CHOICES)
     prompt = _prompt_usage(endpoint, asked, question)
-    if endpoint in ("embeddings", "count_tokens"):
-        vectors = _vectors(asked) if endpoint == "embeddings" else ()
+    if endpoint in ("embeddings", "classify", "rerank", "count_tokens"):
+        vectors = () if endpoint == "count_tokens" else _vectors(endpoint, asked)
         return Answer(digest.hex(), asked.model, "", prompt, vectors=vectors, mark=MARK)
     wanted = len(tool.arguments) // _BYTES_PER_TOKEN + 8 if tool else _length(dice)
     cap = asked.max_completion_tokens or asked.max_output_tokens or asked.max_tokens or _LONGEST_ANSWER
@@ -167,11 +168,14 @@ def _sample_arguments(schema: bytes) -> str:
     return msgspec.json.encode(sample).decode()
 
 
-def _vectors(asked: Asked) -> tuple[list[float] | str, ...]:
+def _vectors(endpoint: Endpoint, asked: Asked) -> tuple[list[float] | str, ...]:
     """One unit-free vector per input, seeded by its text."""
-    texts = _turns.decode(asked.input) if asked.question[:1] == b"[" else [asked.input]
+    given = asked.documents if endpoint == "rerank" else asked.input
+    texts = _turns.decode(given) if bytes(given)[:1] == b"[" else [given]
     if texts and bytes(texts[0])[:1].isdigit():
-        texts = [asked.input]
+        texts = [given]
+    if endpoint != "embeddings":
+        return tuple(_vector(bytes(text), 1, packed=False) for text in texts)
     length = min(max(asked.dimensions or _VECTOR_LENGTH, 1), _LONGEST_VECTOR)
     return tuple(_vector(bytes(text), length, asked.encoding_format == "base64") for text in texts)
 

@@ -83,9 +83,36 @@ def response_frames(answer: Answer) -> list[bytes]:
 def embeddings(answer: Answer) -> bytes:
     """A list of embeddings."""
     data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(answer.vectors)]
+    return _encode({"object": "list", "data": data, "model": answer.model, **_reading_usage(answer)})
+
+
+def classification(answer: Answer) -> bytes:
+    """A yes or a no for each text, as vLLM tells labels."""
+    data = []
+    for at, vector in enumerate(answer.vectors):
+        yes = (1 + _first(vector)) / 2
+        shares = {"label": "yes" if yes >= 0.5 else "no", "probs": [yes, 1 - yes], "num_classes": 2}
+        data.append({"index": at, **shares})
+    envelope = {"id": f"classify-{answer.id}", "object": "list", "created": answer.created, "model": answer.model}
+    return _encode({**envelope, "data": data, **_reading_usage(answer)})
+
+
+def ranking(answer: Answer) -> bytes:
+    """Documents by relevance."""
+    scores = [(1 + _first(vector)) / 2 for vector in answer.vectors]
+    order = sorted(range(len(scores)), key=lambda at: -scores[at])
+    results = [{"index": at, "relevance_score": scores[at]} for at in order]
+    return _encode({"id": f"rerank-{answer.id}", "model": answer.model, "results": results, **_reading_usage(answer)})
+
+
+def _first(vector: list[float] | str) -> float:
+    return vector[0] if isinstance(vector, list) and vector else 0.0
+
+
+def _reading_usage(answer: Answer) -> dict[str, object]:
+    """The usage of an endpoint that writes no tokens."""
     tokens = answer.usage.tokens if answer.usage else 0
-    usage = {"usage": {"prompt_tokens": tokens, "total_tokens": tokens}} if answer.usage else {}
-    return _encode({"object": "list", "data": data, "model": answer.model, **usage})
+    return {"usage": {"prompt_tokens": tokens, "total_tokens": tokens}} if answer.usage else {}
 
 
 def models(names: Sequence[str], mark: str) -> bytes:

@@ -22,6 +22,10 @@ def plain(endpoint: Endpoint, answer: Answer) -> bytes:
             return anthropic_answers.message(answer)
         case "embeddings":
             return openai_answers.embeddings(answer)
+        case "classify":
+            return openai_answers.classification(answer)
+        case "rerank":
+            return openai_answers.ranking(answer)
         case "count_tokens":
             return anthropic_answers.token_count(answer.usage.input_tokens if answer.usage else 0)
         case "completions":

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
+from farthing.routing import Standing
 from farthing.schema import Rollup
 
 
@@ -17,6 +19,7 @@ class Totals(msgspec.Struct, frozen=True):
     in_flight: int = 0
     journal_lag: int = 0
     shed: int = 0
+    rungs: Sequence[Standing] = ()
 
 
 _DECODER = msgspec.msgpack.Decoder(Totals)
@@ -47,6 +50,7 @@ class WorkerTotals:
             sum(totals.in_flight for totals, alive in told if alive),
             sum(totals.journal_lag for totals, alive in told if alive),
             sum(totals.shed for totals, _ in told),
+            [rung if alive else replace(rung, stepped_aside=False) for totals, alive in told for rung in totals.rungs],
         )
 
     def _told(self) -> Iterator[tuple[Totals, bool]]:

@@ -10,11 +10,13 @@ from farthing.config import Settings, Upstream, resolve_secret
 from farthing.config.agreement import is_loopback
 from farthing.gateway import (
     Ask,
+    Audits,
     Buyer,
     Catalogue,
     Holds,
     Keyring,
     LookUp,
+    Market,
     Pipeline,
     Repeats,
     ReplyCache,
@@ -31,7 +33,7 @@ from farthing.ports import Clock, Journal, KeyStore
 from farthing.pricing import PriceBook
 from farthing.prompts import Calibration
 from farthing.providers.catalogue import provider
-from farthing.routing import RouteTable
+from farthing.routing import Health, RouteTable
 from farthing.schema import (
     Endpoint,
     Entry,
@@ -44,9 +46,19 @@ from farthing.schema import (
     dialect_of,
 )
 from farthing.stores.pepper import kept_pepper
+from farthing.wiring.embedding import EMBEDDED_ENDPOINTS, embedded_source, models_of
 from farthing.wiring.limiting import limits_of, pico
 
-ENDPOINTS: tuple[Endpoint, ...] = ("chat", "responses", "embeddings", "completions", "messages", "count_tokens")
+ENDPOINTS: tuple[Endpoint, ...] = (
+    "chat",
+    "responses",
+    "embeddings",
+    "completions",
+    "messages",
+    "count_tokens",
+    "classify",
+    "rerank",
+)
 
 
 def upstreams_of(settings: Settings) -> dict[str, Upstream]:
@@ -80,13 +92,16 @@ def policy_of(settings: Settings) -> Policy:
             route.rank,
             route.weight,
             upstreams[route.upstream].max_output,
+            route.accept,
+            route.audit,
+            route.gate,
         )
         for route in settings.routes
     ]
     routes += [
         Route(model, name, _endpoints(upstream), rank=0, max_output=upstream.max_output)
         for name, upstream in upstreams.items()
-        for model in upstream.models
+        for model in models_of(upstream)
     ]
     fallback = Fallback(
         attempts=tries.attempts,
@@ -106,6 +121,8 @@ def _ns(seconds: float) -> int:
 
 
 def _endpoints(upstream: Upstream) -> tuple[str, ...]:
+    if upstream.kind == "embedded":
+        return EMBEDDED_ENDPOINTS
     dialects = provider(upstream.provider).dialects if upstream.provider else ("openai", "anthropic")
     return tuple(endpoint for endpoint in ENDPOINTS if dialect_of(endpoint) in dialects)
 
@@ -126,6 +143,8 @@ def _source(name: str, upstream: Upstream, environ: Mapping[str, str]) -> Source
         from farthing.providers.recorded import RecordedUpstream
 
         return Source(RecordedUpstream.of(name, importers.read(Path(upstream.recording))))
+    if upstream.kind == "embedded":
+        return embedded_source(name, upstream, hourly)
     from farthing.providers.http import HttpSettings, HttpUpstream
 
     row = provider(upstream.provider or "openai")
@@ -199,7 +218,8 @@ class Parts(msgspec.Struct, frozen=True):
     """What a pipeline is made of.
 
     `draw` gives random numbers in [0, 1); `authenticated` says whether callers bring keys, and `scope_of` what a key
-    may do (none: all are let in); `repeats` asks once for each Idempotency-Key; `watchers` see every settled call.
+    may do (none: all are let in); `repeats` asks once for each Idempotency-Key; `watchers` see every settled call, and
+    `audit_watchers` every audit (`None`: none is made).
     """
 
     policy: Policy
@@ -214,6 +234,7 @@ class Parts(msgspec.Struct, frozen=True):
     scope_of: Callable[[str], Scope] | None = None
     repeats: Repeats | None = None
     watchers: Sequence[Watcher] = ()
+    audit_watchers: Sequence[Watcher] | None = None
 
 
 def pipeline_of(parts: Parts) -> Pipeline:
@@ -222,18 +243,11 @@ def pipeline_of(parts: Parts) -> Pipeline:
     routes = RouteTable(policy.routes)
     calibration = Calibration()
     reserve = Reserve(parts.holds, book, calibration, policy.version)
+    market = Market(sources, routes, Buyer(book, clock), reserve, Health(policy.fallback))
+    audits = _audits(parts, market)
     origins = {name: _origin(source) for name, source in sources.items()}
     look_up = LookUp(policy.sharing, routes, parts.cache, clock, origins=origins, authenticated=parts.authenticated)
-    ask: Stage = Ask(
-        sources,
-        routes,
-        Buyer(book, clock),
-        reserve,
-        policy.fallback,
-        clock,
-        parts.draw,
-        _may_ask(parts.scope_of),
-    )
+    ask: Stage = Ask(market, policy.fallback, clock, parts.draw, _may_ask(parts.scope_of), audits)
     stages: list[Stage] = [Catalogue(_models(policy, book, sources), clock.now() // 10**9), look_up, ask]
     watchers = list(parts.watchers)
     if policy.limits:
@@ -243,8 +257,22 @@ def pipeline_of(parts: Parts) -> Pipeline:
         watchers.append(parts.repeats.settled)
     if parts.scope_of is not None:
         stages.insert(0, Admit(parts.scope_of))
+    if audits is not None:
+        watchers.append(audits.settled)  # after what resolves the call's holds: an audit takes one of its own
     settlement = Settlement(parts.journal, clock, policy.version, keep=look_up.keep, watchers=watchers)
-    return Pipeline(stages, settlement, parts.repeats.recorded if parts.repeats is not None else None)
+    return Pipeline(stages, settlement, parts.repeats.recorded if parts.repeats is not None else None, audits)
+
+
+def _audits(parts: Parts, market: Market) -> Audits | None:
+    """What audits the answers of small models, where the policy asks for it."""
+    policy, journal = parts.policy, parts.journal
+    if parts.audit_watchers is None or not any(route.audit for route in policy.routes):
+        return None
+    watchers = [*parts.audit_watchers]
+    if policy.limits:
+        watchers.append(_resolver(parts.holds, journal))
+    settlement = Settlement(journal, parts.clock, policy.version, keep=lambda _: None, watchers=watchers)
+    return Audits(market, settlement, journal, parts.clock, parts.draw)
 
 
 def _may_ask(scope_of: Callable[[str], Scope] | None) -> Callable[[Exchange, str], bool]:

@@ -20,6 +20,7 @@ from farthing.errors import ConfigError, PriceError
 from farthing.gateway import Holds, Pipeline, Repeats, ReplyCache, Watcher
 from farthing.ports import LedgerStore, ReplyStore
 from farthing.pricing import PriceBook
+from farthing.routing import Standing
 from farthing.schema import Entry, Exchange
 from farthing.server.asgi import ControlPlane
 from farthing.server.intake import Intakes
@@ -31,6 +32,7 @@ from farthing.stores.price_files import PriceArchive, current_book
 from farthing.stores.reply_cache import MemoryReplies, SqliteReplies
 from farthing.stores.retention import Retention
 from farthing.stores.worker_totals import Totals, WorkerTotals
+from farthing.wiring.embedding import stale_models
 from farthing.wiring.limiting import start_holds
 from farthing.wiring.parts import Parts, key_store_of, keyring_of, pipeline_of, policy_of, sources_of
 from farthing.wiring.shared import (
@@ -98,11 +100,7 @@ async def running(settings: Settings, environ: Mapping[str, str], worker: int | 
         shared_replies = shared_replies_of(settings, environ)
         if shared_replies is not None:
             stack.push_async_callback(shared_replies.close)
-        watchers = []
-        if settings.ledger.bodies:
-            bodies = Bodies(path / "bodies.sqlite", Retention(settings.ledger.bodies_days, clock))
-            stack.callback(bodies.close)
-            watchers.append(_recorder(bodies))
+        watchers, audit_watchers = _recorders(settings, clock, stack)
         holds = start_holds(settings, environ, owner, journal, ledger, stack)
         repeats = Repeats(repeats_store_of(settings, environ), journal, clock, policy.fallback.deadline)
         stack.push_async_callback(repeats.close)
@@ -121,14 +119,20 @@ async def running(settings: Settings, environ: Mapping[str, str], worker: int | 
                 keyring.scope_of,
                 repeats,
                 watchers,
+                audit_watchers,
             )
         )
         stack.push_async_callback(_settled, pipeline)  # with its upstreams closed, what is left in flight ends at once
         for source in sources.values():
             stack.push_async_callback(source.upstream.close)
+        if pipeline.audits is not None:
+            stack.push_async_callback(pipeline.audits.finish)
+
+        def rungs() -> tuple[Standing, ...]:
+            return pipeline.audits.standings() if pipeline.audits is not None else ()
 
         def own_totals() -> Totals:
-            return Totals(totals.rollups(), len(pipeline.in_flight), journal.backlog, service.shed)
+            return Totals(totals.rollups(), len(pipeline.in_flight), journal.backlog, service.shed, rungs())
 
         panel = Panel(
             ledger=ledger,
@@ -144,6 +148,8 @@ async def running(settings: Settings, environ: Mapping[str, str], worker: int | 
             version=__version__,
             policy=policy.version,
             allowed_hosts=settings.server.allowed_hosts,
+            rungs=rungs,
+            stale=lambda: stale_models(sources),
         )
         admin_token = resolve_secret(settings.server.admin_token, environ)
         address = (settings.server.host, settings.server.port)
@@ -210,10 +216,30 @@ def _edition(archive: PriceArchive, version: str) -> PriceBook | None:
         return None
 
 
+def _recorders(settings: Settings, clock: SystemClock, stack: AsyncExitStack) -> tuple[list[Watcher], list[Watcher]]:
+    """What keeps the bodies of calls, and of audits, if they are to be kept."""
+    if not settings.ledger.bodies:
+        return [], []
+    place = Path(settings.ledger.path) / "bodies.sqlite"
+    bodies = Bodies(place, Retention(settings.ledger.bodies_days, clock))
+    stack.callback(bodies.close)
+    return [_recorder(bodies)], [_audit_recorder(bodies)]
+
+
 def _recorder(bodies: Bodies) -> Watcher:
     def record(exchange: Exchange, entries: Sequence[Entry]) -> None:
         if exchange.reply is not None:
             bodies.put(exchange.id, Body(exchange.arrived, exchange.call.body, exchange.reply.body))
+
+    return record
+
+
+def _audit_recorder(bodies: Bodies) -> Watcher:
+    """An audit's answer is kept beside that of its call, under the name of its own entry."""
+
+    def record(exchange: Exchange, entries: Sequence[Entry]) -> None:
+        if exchange.reply is not None:
+            bodies.put(entries[-1].id, Body(exchange.arrived, exchange.call.body, exchange.reply.body))
 
     return record
 

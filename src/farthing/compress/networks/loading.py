@@ -285,10 +285,12 @@ def load_finished(folder: Path, labels: Sequence[str], output: Output, pooling: 
     """
     if (folder / "encoder.json").exists():
         kept = load_encoder(folder)
-        if kept.encoder.shape.outputs != len(labels):
+        has = kept.encoder.shape.outputs
+        wanted = 2 * len(labels) + 1 if output == "tags" else max(len(labels), 1)
+        if kept.encoder.shape.output != output or has != wanted:
             raise ConfigError(
-                f"The teacher in {folder} has {kept.encoder.shape.outputs} labels, the data {len(labels)}.",
-                hint="Give the teacher of this data, or drop `finished`.",
+                f"The teacher in {folder} gives {has} {kept.encoder.shape.output}; the data wants {wanted} {output}.",
+                hint="Give a teacher of this data, or drop `finished`.",
             )
         return Pretrained(kept.encoder, kept.tokenizer, kept.padding)
     if output == "embedding":

@@ -10,14 +10,13 @@ from farthing.compress.networks.loading import Pretrained
 
 PIECES: Final = 4_000
 HEAD_WIDTH: Final = 32
-SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+SPECIAL: Final = ("<pad>", "<s>", "</s>")
 
 
 def begin_from_nothing(
-    texts: Iterable[str], outputs: int, output: Output, *, layers: int, width: int, max_length: int
+    tokenizer: Tokenizer, outputs: int, output: Output, *, layers: int, width: int, max_length: int
 ) -> Pretrained:
-    """An encoder of so many layers with random weights, and a WordPiece tokenizer of the texts."""
-    tokenizer = _tokenizer(texts, max_length)
+    """An encoder of so many layers with random weights, for the pieces of a tokenizer."""
     shape = EncoderShape(
         vocabulary=tokenizer.get_vocab_size(with_added_tokens=True),
         positions=max_length,
@@ -32,20 +31,31 @@ def begin_from_nothing(
     for part in (encoder.tokens, encoder.positions):
         # Embeddings as large as torch draws them would drown what the first layers have to say.
         part.weight.data.normal_(0.0, 0.05)
-    return Pretrained(encoder, tokenizer, tokenizer.token_to_id("[PAD]"))
+    return Pretrained(encoder, tokenizer, tokenizer.get_vocab()["<pad>"])
 
 
-def _tokenizer(texts: Iterable[str], max_length: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 (a piece, not a password)
+def learned_tokenizer(texts: Iterable[str], max_length: int) -> Tokenizer:
+    """Byte-level pieces of the texts: no character is unknown, and equal texts give equal pieces.
+
+    A WordPiece vocabulary would not: its trainer breaks ties by chance.
+    """
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=PIECES, special_tokens=list(SPECIAL), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    first, last = (tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]"))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", first), ("[SEP]", last)],
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=PIECES,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
     )
+    tokenizer.train_from_iterator(texts, trainer)
+    first, last = (tokenizer.token_to_id(name) for name in ("<s>", "</s>"))
+    ends = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> $B:1 </s>:1",
+        special_tokens=[("<s>", first), ("</s>", last)],
+    )
+    # A piece begins with the space before it; what it covers of the text does not.
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), ends])
     tokenizer.enable_truncation(max_length)
     return tokenizer

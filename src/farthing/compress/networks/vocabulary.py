@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from tokenizers import Tokenizer
@@ -66,13 +66,20 @@ def _is_basic(piece: str, prefix: str, kind: str) -> bool:
 
 
 def _template_ids(document: dict[str, Any]) -> set[int]:
-    processor = document.get("post_processor") or {}
-    found = {number for token in (processor.get("special_tokens") or {}).values() for number in _ids(token)}
-    return found | {int(processor[name][1]) for name in ("sep", "cls") if isinstance(processor.get(name), list)}
+    found: set[int] = set()
+    for processor in _processors(document.get("post_processor")):
+        found |= {number for token in (processor.get("special_tokens") or {}).values() for number in token["ids"]}
+        found |= {int(processor[name][1]) for name in ("sep", "cls") if isinstance(processor.get(name), list)}
+    return found
 
 
-def _ids(token: object) -> Sequence[int]:
-    return token["ids"] if isinstance(token, dict) else ()
+def _processors(processor: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What is done to ids at the end, one thing at a time."""
+    if processor is None:
+        return []
+    if processor["type"] == "Sequence":
+        return [inner for one in processor["processors"] for inner in _processors(one)]
+    return [processor]
 
 
 def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
@@ -112,12 +119,12 @@ def _cut(document: dict[str, Any], pieces: dict[str, int], renumbered: dict[int,
         ]
     for token in document.get("added_tokens", []):
         token["id"] = renumbered[token["id"]]
-    processor = document.get("post_processor") or {}
-    for token in (processor.get("special_tokens") or {}).values():
-        token["ids"] = [renumbered[number] for number in token["ids"]]
-    for name in ("sep", "cls"):
-        if isinstance(processor.get(name), list):
-            processor[name][1] = renumbered[processor[name][1]]
+    for processor in _processors(document.get("post_processor")):
+        for token in (processor.get("special_tokens") or {}).values():
+            token["ids"] = [renumbered[number] for number in token["ids"]]
+        for name in ("sep", "cls"):
+            if isinstance(processor.get(name), list):
+                processor[name][1] = renumbered[processor[name][1]]
     padding = document.get("padding")
     if padding:
         padding["pad_id"] = renumbered.get(padding["pad_id"], 0)

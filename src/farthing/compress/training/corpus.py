@@ -57,26 +57,22 @@ class Taught(NamedTuple):
 
 
 def corpus(task: Task, tokenizer: Tokenizer, padding: int, examples: Examples, labels: int) -> Corpus:
-    """Examples as a model reads them. Texts without targets are marked as unknown."""
+    """Examples as a model reads them. Texts without targets, or beyond them for tagging, are marked as unknown."""
     texts = encoded(tokenizer, padding, examples, offsets=task == "tagging")
     count = len(examples)
     given = examples.targets
     match task:
         case "tagging":
-            spans = given if isinstance(given, tuple) else None
-            return Corpus(
-                texts,
-                [
-                    np.full(len(offsets), UNKNOWN, np.int64) if spans is None else tags(offsets, spans[row])
-                    for row, offsets in enumerate(texts.offsets)
-                ],
-            )
+            spans = given if isinstance(given, tuple) else ()
+            known = [tags(offsets, some) for offsets, some in zip(texts.offsets, spans, strict=False)]
+            unknown = [np.full(len(offsets), UNKNOWN, np.int64) for offsets in texts.offsets[len(spans) :]]
+            return Corpus(texts, [*known, *unknown])
         case "classification" | "embedding":
             targets = np.full(count, UNKNOWN, np.int64) if given is None else np.asarray(given, np.int64)
             return Corpus(texts, targets)
         case "multi-label" | "regression":
-            unknown = np.full((count, labels) if task == "multi-label" else count, np.nan, np.float32)
-            return Corpus(texts, unknown if given is None else np.asarray(given, np.float32))
+            nothing = np.full((count, labels) if task == "multi-label" else count, np.nan, np.float32)
+            return Corpus(texts, nothing if given is None else np.asarray(given, np.float32))
 
 
 def tags(offsets: list[tuple[int, int]], spans: tuple[Span, ...]) -> NDArray[np.int64]:
