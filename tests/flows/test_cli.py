@@ -6,14 +6,18 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 import farthing
 from farthing.cli import checkup, reference
 from farthing.cli.verbs import VERBS, root
+from farthing.compress.generative.job import GenerativeJob
+from farthing.compress.job import Job
 from farthing.config import Settings, load
 
 REPOSITORY = Path(farthing.__file__).parents[2]
@@ -138,6 +142,26 @@ def test_doctor_checks_every_library_that_is_required():
 def test_the_configuration_reference_is_up_to_date():
     below = (PAGES / "configuration.md").read_text().partition(reference.MARK)[2]
     assert below.strip() == reference.configuration().strip(), "run: python -m farthing.cli.reference docs/reference"
+
+
+def test_the_reference_of_compression_jobs_is_up_to_date():
+    below = (PAGES / "compress-job.md").read_text().partition(reference.MARK)[2]
+    assert below.strip() == reference.compress_job().strip(), "run: python -m farthing.cli.reference docs/reference"
+
+
+@pytest.mark.parametrize("job", [Job, GenerativeJob])
+def test_the_reference_of_compression_jobs_has_every_key(job):
+    page = reference.compress_job()
+    for record, key in keys(job):
+        assert f"| `{key}` |" in page or f"{key}]" in page, f"{record.__name__}.{key} is missing"
+
+
+def keys(kind: object) -> Iterator[tuple[type, str]]:
+    for name in getattr(kind, "__struct_fields__", ()):
+        yield kind, name
+    inner = [field.type for field in msgspec.structs.fields(kind)] if hasattr(kind, "__struct_fields__") else []
+    for below in (*inner, *get_args(kind)):
+        yield from keys(below)
 
 
 def test_the_command_line_reference_has_every_verb_and_option():

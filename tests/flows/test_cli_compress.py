@@ -379,7 +379,6 @@ calibration = 8
 
 
 def test_a_whole_run_goes_on_after_a_kill_and_ends_with_a_model_that_answers():
-    pytest.importorskip("farthing.wiring.compressing", exc_type=ImportError)
     write_examples(count=60)
     Path("jobs").mkdir()
     shutil.move("tickets.csv", "jobs/tickets.csv")

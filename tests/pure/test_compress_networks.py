@@ -48,9 +48,7 @@ def tokenizer_of(kind: str) -> Tokenizer:
     else:
         made = Tokenizer(models.Unigram())
         made.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False
-        )
+        trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False)
     made.normalizer = normalizers.Lowercase()
     made.train_from_iterator(TEXTS + ["wholly unrelated quizzical jumble of vexing words"] * 2, trainer)
     first, last = special[2 if kind == "WordPiece" else 0], special[3 if kind == "WordPiece" else 2]

@@ -1,4 +1,4 @@
-"""`farthing compress demo`: the whole line on made-up texts, without weights, keys or network."""
+"""`farthing compress demo`: the whole line on made-up texts, without keys or network."""
 
 from pathlib import Path
 

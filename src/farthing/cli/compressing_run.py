@@ -32,6 +32,8 @@ def command(asked: Asked, file: Path, anew: bool, until: str, engine: Literal["l
     """
     text = text_of(file)
     if is_generative(text):
+        if until or engine:
+            raise click.UsageError("--until and --engine are for classifiers and the like, not for a decoder")
         return run_decoder(asked, file, text, anew)
     job = _with_engine(parse_job(text, str(file)), engine)
     _refuse_unknown(job, until)

@@ -1,15 +1,18 @@
-"""Writes the reference pages from the settings and the verbs: `python -m farthing.cli.reference docs/reference`."""
+"""Writes the reference pages from settings, verbs and jobs: `python -m farthing.cli.reference docs/reference`."""
 
 import sys
 from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 import msgspec
 
 from farthing.cli.verbs import root
+from farthing.compress import parsing
+from farthing.compress.generative.job import GenerativeJob
+from farthing.compress.job import Job
 from farthing.config import Settings
 from farthing.config.rendering import in_toml
 from farthing.config.shape import Kind, expected, fields, is_rows, is_table
@@ -28,9 +31,17 @@ def command_line() -> str:
     return "\n".join(_helps(root, "farthing", None))
 
 
+def compress_job() -> str:
+    """Every key of a job of compression, by table: what it may be and its default; encoders first, then decoders."""
+    encoders = _sections(Job, "", "## Encoders")
+    decoders = _sections(GenerativeJob, "", '## Decoders: `task = "generation"`')
+    return "\n".join(dict.fromkeys((*encoders, *decoders)))
+
+
 def refresh(folder: Path) -> None:
-    """Write both pages anew below their marks."""
-    for name, text in (("configuration.md", configuration()), ("cli.md", command_line())):
+    """Write all pages anew below their marks."""
+    pages = {"configuration.md": configuration, "cli.md": command_line, "compress-job.md": compress_job}
+    for name, text in ((name, write()) for name, write in pages.items()):
         page = folder / name
         page.write_text(page.read_text("utf-8").partition(MARK)[0] + MARK + "\n" + text, "utf-8")
 
@@ -56,6 +67,35 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "must be given"
     return "that of the cache" if field.default is None else f"`{in_toml(field.default)}`"
+
+
+def _sections(record: type[msgspec.Struct], path: str, title: str) -> Iterator[str]:
+    """What is said of a record of a job, and then of those within it."""
+    lines = [f"{title}\n", cleandoc(record.__doc__ or "") + "\n", "| key | what it may be | default |", "|---|---|---|"]
+    below = list[tuple[type[msgspec.Struct], str, str]]()
+    for field in msgspec.structs.fields(record):
+        inside, name = f"{path}.{field.encode_name}".lstrip("."), field.encode_name
+        records = list(_records(field.type))
+        for one in records:
+            tag = one.__struct_config__.tag
+            below.append((one, inside, f'### `[[{inside}]]` with `kind = "{tag}"`' if tag else f"### `[{inside}]`"))
+        if not records:
+            lines.append(f"| `{name}` | {parsing.expected(field.type)} | {_default_of_job(field)} |")
+    yield "\n".join([*lines, ""])
+    for one, inside, header in below:
+        yield from _sections(one, inside, header)
+
+
+def _records(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    """The records that a value of a type is or holds."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+    for inner in get_args(kind):
+        yield from _records(inner)
+
+
+def _default_of_job(field: msgspec.structs.FieldInfo) -> str:
+    return "must be given" if field.required else f"`{in_toml(field.default)}`"
 
 
 def _helps(command: click.Command, path: str, parent: click.Context | None) -> Iterator[str]:

@@ -11,6 +11,7 @@ Epochs = Annotated[int, Meta(ge=0, le=1000, description="a whole number of epoch
 Part = Annotated[float, Meta(gt=0, lt=1, description="a share between 0 and 1")]
 Rate = Annotated[float, Meta(gt=0, lt=1, description="a learning rate between 0 and 1")]
 Points = Annotated[float, Meta(ge=0, le=100, description="points from 0 to 100")]
+RecipeName = Literal["dynamic", "dynamic-reduced", "static", "static-reduced", "static-entropy", "static-percentile"]
 Weight = Annotated[float, Meta(ge=0, description="a weight, 0 for none")]
 
 
@@ -147,10 +148,7 @@ class Quantize(Struct, frozen=True, forbid_unknown_fields=True, tag="quantize", 
     layers stay in fp32, at most `exceptions` of them, and the model is trained with rounding for `recovery` epochs.
     """
 
-    recipes: tuple[Literal["dynamic", "dynamic-reduced", "static", "static-reduced", "static-entropy"], ...] = (
-        "dynamic",
-        "static",
-    )
+    recipes: tuple[RecipeName, ...] = ("dynamic", "dynamic-reduced", "static")
     embeddings: Literal[4, 8, 32] = 8
     exceptions: Annotated[int, Meta(ge=0)] = 4
     recovery: Epochs = 0
@@ -179,7 +177,11 @@ class Targets(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Search(Struct, frozen=True, forbid_unknown_fields=True):
-    """Try several sizes of the stages under the targets: `trials` shapes, halved in each of so many `rungs`."""
+    """Try several sizes of the stages under the targets: `trials` shapes, halved in each of so many `rungs`.
+
+    The last rung trains for all the epochs of the stages, each one before for half as many as the next. `engine` says
+    where: one after the other here, or at once on Ray (`pip install 'farthing[ray]'`).
+    """
 
     trials: Count = 8
     rungs: Count = 2

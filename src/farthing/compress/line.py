@@ -25,7 +25,7 @@ from farthing.compress.stages.learning import Instructor
 from farthing.compress.stages.prune import prune
 from farthing.compress.stages.quantize import Before, quantized
 from farthing.compress.stages.setting import Setting
-from farthing.compress.stages.teach import load_teacher, teach
+from farthing.compress.stages.teach import Ensemble, load_teacher, teach
 from farthing.compress.training.batches import encoded
 from farthing.compress.training.corpus import Taught, taught
 from farthing.compress.workspace import Workspace, chained
@@ -143,13 +143,15 @@ class Line:
     def _made(self, stage: Stage, number: int, before: Stand, teacher: Stand) -> Stand:
         name = f"{number}-{kind_of(stage)}"
         self._setting.progress.stage(name)
-        key = chained(before.key, stage, self._setting.job.data.augment, number)
+        floor = self._value(teacher) - self._setting.job.targets.lost
+        # The floor decides between recipes of quantization, within the stage.
+        within = (floor,) if isinstance(stage, Quantize) else ()
+        key = chained(before.key, stage, self._setting.job.data.augment, number, *within)
 
         def make(folder: Path) -> None:
             scratch = self._workspace.scratch(name, key)
             if isinstance(stage, Quantize):
                 model = Before(before.folder, before.kept)
-                floor = self._value(teacher) - self._setting.job.targets.lost
                 done = quantized(self._setting, stage, model, lambda: self._instructed(teacher), floor, scratch)
                 self._seal(folder, scratch / MODEL, before.folder, done.note)
                 _write(folder, Figures(before.figures.parameters, done.cpu_s, done.note))
@@ -172,8 +174,8 @@ class Line:
         else:
             if before.kept is None:
                 raise ConfigError(
-                    "A teacher of this architecture, or an ensemble, cannot be pruned itself.",
-                    hint="Put a distil stage before the prune stage.",
+                    "There is no student to prune, and a teacher of another architecture, or an ensemble, cannot be.",
+                    hint="Put a distil stage that keeps the floor before the prune stage.",
                 )
             student, trained = prune(setting, stage, before.kept, self._instructed(teacher), resume)
         return student, trained.cpu_s
@@ -234,7 +236,10 @@ class Line:
     def _shape(self, before: Stand) -> EncoderShape | None:
         if before.kept is not None:
             return before.kept.encoder.shape
-        return None
+        assert self._pretrained is not None
+        model = self._pretrained.model
+        first = model.members[0] if isinstance(model, Ensemble) else model
+        return first.shape if isinstance(first, Encoder) else None
 
 
 def kind_of(stage: Stage) -> Kind:

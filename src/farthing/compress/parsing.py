@@ -97,7 +97,7 @@ def _fault(said: str, values: dict[str, Any]) -> tuple[Path, str]:
     choices = [choice for choice in get_args(kind) if isinstance(choice, str)] if _origin(kind) is Literal else []
     near = get_close_matches(str(given), choices, 1)
     hint = f'; did you mean "{near[0]}"?' if near else ""
-    return path, f"{dotted(path)} is {_shown(given)}; expected {_expected(kind)}{hint}"
+    return path, f"{dotted(path)} is {_shown(given)}; expected {expected(kind)}{hint}"
 
 
 def _taken_out(values: dict[str, Any], path: Path) -> bool:
@@ -143,20 +143,20 @@ def _kinds() -> dict[str, type[Struct]]:
     return {stage.__struct_config__.tag: stage for stage in get_args(stages)}
 
 
-def _expected(kind: Kind) -> str:
+def expected(kind: Kind) -> str:
     """What a value of this type may be, in words."""
     origin = _origin(kind)
     if origin is Annotated:
         inner, *extras = get_args(kind)
         meta = next(extra for extra in extras if isinstance(extra, Meta))
-        return meta.description or f"{_expected(inner)}{_range(meta)}"
+        return meta.description or f"{expected(inner)}{_range(meta)}"
     if origin is Literal:
         return "one of " + ", ".join(msgspec.json.encode(choice).decode() for choice in get_args(kind))
     if origin is tuple:
         inner = get_args(kind)[0]
-        return f"a list, each of {_expected(inner)}" if _origin(inner) is Literal else f"a list of {_several(inner)}"
+        return f"a list, each of {expected(inner)}" if _origin(inner) is Literal else f"a list of {_several(inner)}"
     if origin in (Union, UnionType):
-        return " or ".join(_expected(choice) for choice in get_args(kind) if choice is not type(None))
+        return " or ".join(expected(choice) for choice in get_args(kind) if choice is not type(None))
     return _PLAIN.get(kind, "a table")
 
 

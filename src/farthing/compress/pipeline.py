@@ -1,7 +1,7 @@
 """One job from its data to its artefact: the stages in their order, then measurements, the test, and the report."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.util import find_spec
@@ -35,6 +35,9 @@ from farthing.schema.artefact import MANIFEST, MODEL, TOKENIZER
 
 WORK: Final = ".work"
 """What stands behind the name of the artefact's folder in that of the workspace."""
+
+NEVER: Final = 1.0
+"""The threshold of a model that is not sure enough of anything."""
 
 ANSWERS: Final = ".answers.jsonl"
 """What stands behind it in that of the file of a labeller's answers."""
@@ -172,7 +175,7 @@ class _Finish:
         controls = self._controls(control, measured[-1], teacher)
         if len(self._material.test):
             progress.stage("test")
-            rows, controls = self._tested(stands, rows, controls, control, {final.name: confidence.temperature})
+            rows, controls = self._tested(stands, rows, controls, control)
         threshold = confidence.threshold
         facts = machine_facts()
         last = rows[[stand.name for stand in stands].index(final.name)]
@@ -191,7 +194,7 @@ class _Finish:
             annual=annual(job.machine, rows[0], last),
             texts=self._texts(),
             temperature=confidence.temperature,
-            threshold=threshold.value if threshold else 1.0,
+            threshold=threshold.value if threshold else NEVER if job.task == "classification" else 0.0,
             accepted_share=threshold.share if threshold else None,
             seed=job.seed,
             cpu_s=cpu_s,
@@ -256,7 +259,6 @@ class _Finish:
         rows: Sequence[Row],
         controls: Sequence[Row],
         quantized: Path | None,
-        temperatures: Mapping[str, float],
     ) -> tuple[list[Row], list[Row]]:
         """The rows with what they come to on the test texts, which nothing before has looked at."""
         setting, test, outside = self._setting, self._material.test, self._material.outside
@@ -270,6 +272,11 @@ class _Finish:
             wanted = np.asarray(asked["teacher"].outputs, np.float32)
             test = replace(test, targets=wanted)
         teacher = asked["teacher"]
+        # Each by its own temperature, fitted on the held-out texts: what is compared is how well each can know.
+        temperatures = {
+            stand.name: calibrated(setting.task, stand.examined, setting.dev, self._job.targets.sure).temperature
+            for stand in stands
+        }
 
         def tested(row: Row) -> Row:
             examined = asked[row.name]

@@ -7,7 +7,7 @@ class Progress(Protocol):
     """Whoever wants to know how a run goes. None of its methods raises, and none takes long."""
 
     def stage(self, name: str) -> None:
-        """A stage begins: "teacher", "distil", "prune", "quantize", "measure"."""
+        """A stage begins: "labels", "teacher", "search", "pool", "1-distil" and so on, "measure", "test"."""
         ...
 
     def step(self, done: int, total: int, **figures: float) -> None:

@@ -94,7 +94,12 @@ class Ray:
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
             try:
                 self._ray.init(address="auto", **quiet)
-            except ConnectionError:
+            except ConnectionError as error:
+                if where := os.environ.get("RAY_ADDRESS"):
+                    raise Unavailable(
+                        f"The cluster of Ray at {where} does not answer: {str(error).partition(chr(10))[0]}",
+                        hint="Start it, or take RAY_ADDRESS out of the environment to use this machine alone.",
+                    ) from None
                 self._ray.init(include_dashboard=False, **quiet)
             self._ours = True
         return self

@@ -16,7 +16,7 @@ from farthing.compress.networks.encoder import Encoder, EncoderShape, Insight, L
 from farthing.compress.networks.keeping import load_encoder
 from farthing.errors import ConfigError
 
-HEAD_WIDTH_NAMES: Final = ("num_attention_heads", "n_heads")
+HEAD_COUNT_NAMES: Final = ("num_attention_heads", "n_heads")
 
 
 class Studied(Protocol):
@@ -171,7 +171,7 @@ def _shape(
     config: dict[str, object], weights: dict[str, Tensor], names: _Names, outputs: int, output: Output, pooling: Pooling
 ) -> EncoderShape:
     vocabulary, width = weights[f"{names.tokens}.weight"].shape
-    heads = next(int(str(config[name])) for name in HEAD_WIDTH_NAMES if name in config)
+    heads = next(int(str(config[name])) for name in HEAD_COUNT_NAMES if name in config)
     depth = 0
     while f"{names.up.format(depth)}.weight" in weights:
         depth += 1

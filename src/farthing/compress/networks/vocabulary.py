@@ -33,12 +33,12 @@ def trimmed(tokenizer: Tokenizer, counts: Counter[int], most: int, seen: int) ->
     special = {int(token["id"]) for token in document.get("added_tokens", [])} | _template_ids(document)
     prefix = model.get("continuing_subword_prefix") or ""
     kept = special | {number for piece, number in pieces.items() if _is_basic(piece, prefix, model["type"])}
+    lineage = _Lineage(model, pieces) if model["type"] == "BPE" else None
     for number, count in counts.most_common():
-        if len(kept) >= most or count < seen:
+        needed = {number} if lineage is None else lineage.of(number) - kept
+        if len(kept) + len(needed) > most or count < seen:
             break
-        kept.add(number)
-    if model["type"] == "BPE":
-        kept |= _ancestors(model, pieces, kept)
+        kept |= needed
     order = sorted(kept)
     renumbered = {before: after for after, before in enumerate(order)}
     _cut(document, pieces, renumbered)
@@ -87,17 +87,22 @@ def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
     return [(left, right) for left, right in pairs]
 
 
-def _ancestors(model: dict[str, Any], pieces: dict[str, int], kept: set[int]) -> set[int]:
-    """The pieces that merges go through on their way to those kept."""
-    parents = {left + right: (left, right) for left, right in reversed(_merges(model))}
-    names = {number: piece for piece, number in pieces.items()}
-    open_, found = [names[number] for number in kept if number in names], set[int]()
-    while open_:
-        for parent in parents.get(open_.pop(), ()):
-            if pieces[parent] not in found and pieces[parent] not in kept:
-                found.add(pieces[parent])
-                open_.append(parent)
-    return found
+class _Lineage:
+    """The pieces that merges go through on their way to others."""
+
+    def __init__(self, model: dict[str, Any], pieces: dict[str, int]) -> None:
+        self._pieces = pieces
+        self._names = {number: piece for piece, number in pieces.items()}
+        self._parents = {left + right: (left, right) for left, right in reversed(_merges(model))}
+
+    def of(self, number: int) -> set[int]:
+        """A piece and all it is merged from."""
+        found, left = {number}, [self._names[number]] if number in self._names else []
+        while left:
+            for parent in self._parents.get(left.pop(), ()):
+                found.add(self._pieces[parent])
+                left.append(parent)
+        return found
 
 
 def _cut(document: dict[str, Any], pieces: dict[str, int], renumbered: dict[int, int]) -> None:

@@ -82,7 +82,7 @@ def recipe_of(name: str, embeddings: Bits = 8) -> Recipe:
     if kind not in ("dynamic", "static") or set(more) - {"reduced", *methods} or (methods and kind == "dynamic"):
         raise ConfigError(
             f'There is no recipe of quantization called "{name}".',
-            hint="Recipes are dynamic, static, static-entropy and static-percentile, each also with -reduced.",
+            hint="Recipes are dynamic, static, each also with -reduced, static-entropy and static-percentile.",
         )
     made = Recipe("dynamic" if kind == "dynamic" else "static", "reduced" in more, embeddings=embeddings)
     return msgspec.structs.replace(made, calibration=methods[0]) if methods else made

@@ -14,6 +14,7 @@ from farthing.compress.networks.slicing import factorized, with_layers, with_pos
 from farthing.compress.networks.vocabulary import counted, trimmed
 from farthing.compress.stages.learning import Instructor, Lecture, Manner, learn
 from farthing.compress.stages.setting import Setting
+from farthing.compress.stages.teach import Ensemble
 from farthing.compress.training.loop import Schedule, Trained
 from farthing.errors import ConfigError
 
@@ -42,7 +43,9 @@ def distil(
 def begun(setting: Setting, stage: Distil, before: Pretrained) -> Kept:
     """The student before its first step."""
     tokenizer, padding = before.tokenizer, before.padding
-    encoder = before.model if isinstance(before.model, Encoder) else _from_nothing(setting, stage, before)
+    # Of an ensemble, the student begins as its first member.
+    model = before.model.members[0] if isinstance(before.model, Ensemble) else before.model
+    encoder = model if isinstance(model, Encoder) else _from_nothing(setting, stage, before)
     encoder = with_layers(encoder, chosen_layers(stage, len(encoder.layers)))
     encoder = with_positions(encoder, setting.job.data.max_length)
     counts = counted(tokenizer, (*setting.pool.texts, *setting.pool.seconds))
