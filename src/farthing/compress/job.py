@@ -94,7 +94,7 @@ class Losses(Struct, frozen=True, forbid_unknown_fields=True):
 
     soft: Weight = 1.0
     hard: Weight = 0.2
-    pooled: Weight = 1.0
+    pooled: Weight = 4.0
     hidden: Weight = 0.0
     relations: Weight = 0.0
     contrastive: Weight = 0.0

@@ -24,8 +24,10 @@ from farthing.compress.material import Material, read_material, with_bought_labe
 from farthing.compress.measuring import Measurement, machine_facts, measure_together
 from farthing.compress.progress import Progress
 from farthing.compress.reading import without
-from farthing.compress.record import Host, Report, Row, Texts, annual, encode
+from farthing.compress.record import Host, Report, Row, Texts, Trial, annual, encode
 from farthing.compress.reporting import model_card, page
+from farthing.compress.searching.bench import Bench
+from farthing.compress.searching.trying import searched
 from farthing.compress.stages.setting import Setting
 from farthing.compress.texts import augmented
 from farthing.compress.workspace import Workspace, chained
@@ -65,9 +67,14 @@ def run(job: Job, folder: Path, progress: Progress, *, anew: bool = False, until
             answers = folder / f"{job.out}{ANSWERS}"  # bought, so that it outlives a run begun anew
             material = with_bought_labels(material, job.teacher.labeller, key, answers, progress)
         setting = setting_of(job, material, progress)
-        line = Line(setting, material, workspace, located(job.teacher.path, folder))
+        where = located(job.teacher.path, folder)
+        trials: tuple[Trial, ...] = ()
+        if job.search is not None:
+            job, trials = searched(Bench(setting, material, workspace, where))
+            setting = setting._replace(job=job)
+        line = Line(setting, material, workspace, where)
         stands = _stands(line, job, until)
-        return _Finish(job, folder, workspace, material, line, began).report(stands)
+        return _Finish(job, folder, workspace, material, line, began).report(stands, trials)
 
 
 def setting_of(job: Job, material: Material, progress: Progress) -> Setting:
@@ -158,7 +165,7 @@ class _Finish:
         self._job, self._folder, self._workspace, self._material = job, folder, workspace, material
         self._line, self._setting, self._began = line, line.setting, began
 
-    def report(self, stands: Sequence[Stand]) -> Report:
+    def report(self, stands: Sequence[Stand], trials: tuple[Trial, ...]) -> Report:
         """Everything about the run, after its artefact is in place."""
         job, setting, progress = self._job, self._setting, self._setting.progress
         teacher = stands[0]
@@ -190,6 +197,7 @@ class _Finish:
             folder=job.out,
             labels=setting.labels,
             controls=tuple(controls),
+            trials=trials,
             goals=goals(job.targets, last, rows[0]),
             annual=annual(job.machine, rows[0], last),
             texts=self._texts(),
