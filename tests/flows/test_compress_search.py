@@ -2,18 +2,21 @@
 
 import os
 import shutil
+import socket
 import sys
 import time
 from contextlib import contextmanager
 
 import pytest
 import torch
+import transformers
 from compress_sample import STAGES, Killed, Watching, small_job, write_data
 from msgspec.structs import replace
 
+from farthing.compress.data.material import read_material
 from farthing.compress.job import Distil, Machine, Prune, Search, Targets, Teacher
-from farthing.compress.material import read_material
 from farthing.compress.networks.keeping import load_encoder
+from farthing.compress.networks.scratch import learned_tokenizer
 from farthing.compress.pipeline import located, setting_of
 from farthing.compress.searching.bench import Bench
 from farthing.compress.searching.sizes import Size
@@ -183,6 +186,15 @@ def test_ray_that_is_not_installed_is_asked_for_by_name(monkeypatch):
         team("ray")
 
 
+def test_a_cluster_that_does_not_answer_is_an_error_at_once(monkeypatch):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'farthing[ray]'")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{taken.getsockname()[1]}")  # nobody listens
+        with pytest.raises(Unavailable, match="does not answer"), team("ray"):
+            pass
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """A cluster that is there before the search, as others have."""
@@ -244,12 +256,25 @@ def test_results_come_as_they_are_ready_and_what_is_left_is_called_off(cluster, 
     assert [path.name for path in tmp_path.iterdir()] == ["0.0"]
 
 
-def test_students_of_a_teacher_that_none_can_be_cut_from_are_searched_for(tmp_path):
-    write_data(tmp_path, 150)
-    teacher = Teacher(layers=1, width=32, epochs=1, members=2)
-    stages = (Distil(layers=1, width=64, embedding=16, epochs=1), Prune(heads=1, epochs=1))
+def electra(folder):
+    """A tiny model of an architecture that students cannot be cut from."""
+    rows = (folder / "train.csv").read_text().splitlines()
+    tokenizer = learned_tokenizer([row.rpartition(",")[0] for row in rows[1:]], 32)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    config = transformers.ElectraConfig(vocab_size=tokenizer.get_vocab_size(), embedding_size=16, **sizes)
+    (folder / "electra").mkdir()
+    transformers.AutoModel.from_config(config).save_pretrained(folder / "electra")
+    tokenizer.save(str(folder / "electra" / "tokenizer.json"))
+    return Teacher(path="electra", epochs=1)
 
-    _, trials = search(tmp_path, Watching(), teacher=teacher, stages=stages, search=Search(trials=2, rungs=1))
+
+@pytest.mark.parametrize("kind", ["ensemble", "another architecture"])
+def test_students_of_any_teacher_are_of_the_sizes_that_were_timed(tmp_path, kind):
+    write_data(tmp_path, 150)
+    teacher = Teacher(layers=2, width=64, epochs=1, members=2) if kind == "ensemble" else electra(tmp_path)
+    stages = (Distil(layers=1, width=32, embedding=16, epochs=1), Prune(heads=1, epochs=1))
+
+    _, trials = search(tmp_path, Watching(), teacher=teacher, stages=stages, search=Search(trials=3, rungs=1))
 
     kept = [load_encoder(path).encoder.shape for path in (tmp_path / "compressed.work").glob("2-prune-*")]
     assert sorted(named(shape) for shape in kept) == sorted(trial.name for trial in trials)

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing.compress.job import Labeller
-from farthing.compress.labelling import ATTEMPTS, HOPELESS, Labelling, label_texts, label_through
-from farthing.compress.labels_asked import BRIEF, MOST_CHARACTERS, Sought
-from farthing.compress.labels_kept import Kept, KeptAnswers
+from farthing.compress.labelling.kept import Kept, KeptAnswers
+from farthing.compress.labelling.labeller import ATTEMPTS, HOPELESS, Labelling, label_texts, label_through
+from farthing.compress.labelling.questions import BRIEF, MOST_CHARACTERS, Sought
 from farthing.compress.progress import Silence
 from farthing.config import Budget, ExactCache, Key, Upstream
 from farthing.errors import (
@@ -344,7 +344,7 @@ def test_prose_in_place_of_labels_ends_it_before_much_is_spent(gateway, labels):
 
 
 def test_a_gateway_that_is_not_there_is_said_to_be(labels, monkeypatch):
-    monkeypatch.setattr("farthing.compress.labelling.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("farthing.compress.labelling.labeller.FIRST_WAIT_S", 0.01)
 
     with pytest.raises(UpstreamUnreachable, match=r"127\.0\.0\.1:9"):
         labels.of(labeller("http://127.0.0.1:9"))
@@ -379,7 +379,7 @@ def test_retry_after_is_waited_for_by_all(model_that, labels):
 
 
 def test_failures_that_last_end_it_after_some_attempts(model_that, labels, monkeypatch):
-    monkeypatch.setattr("farthing.compress.labelling.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("farthing.compress.labelling.labeller.FIRST_WAIT_S", 0.01)
     model = model_that(lambda body, before: (500, error("out of order")))
 
     with pytest.raises(UpstreamError, match=r"6 times in a row.*out of order"):
@@ -388,7 +388,7 @@ def test_failures_that_last_end_it_after_some_attempts(model_that, labels, monke
 
 
 def test_an_answer_that_is_no_chat_completion_is_asked_for_again(model_that, labels, monkeypatch):
-    monkeypatch.setattr("farthing.compress.labelling.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("farthing.compress.labelling.labeller.FIRST_WAIT_S", 0.01)
     garbled = [b"<html>", b'{"choices": []}', b'{"choices": [{"message": {"content": "\xff"}}]}']
     model = model_that(lambda body, before: (200, garbled[before]) if before < 3 else said(body, before))
 
@@ -540,7 +540,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(model_that, labels):
     code = (
         "from pathlib import Path\n"
         "from farthing.compress.job import Labeller\n"
-        "from farthing.compress.labelling import label_texts\n"
+        "from farthing.compress.labelling.labeller import label_texts\n"
         "from farthing.compress.progress import Silence\n"
         f"asked = Labeller(model={MODEL!r}, base_url='{model.url}/v1', concurrency=2)\n"
         f"label_texts({texts!r}, {LABELS!r}, asked, '', Path({str(labels.path)!r}), Silence())\n"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farthing.compress.data.material import read_material
+from farthing.compress.data.reading import read_examples, read_texts, split, without
 from farthing.compress.examples import Examples
 from farthing.compress.job import Augment, Data, Job, Teacher
-from farthing.compress.material import read_material
-from farthing.compress.reading import read_examples, read_texts, split, without
 from farthing.errors import TrafficError
 from farthing.schema import Recorded, write_recorded
 

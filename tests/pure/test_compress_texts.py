@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farthing.compress.data.texts import _NEAR, augmented, with_typos
 from farthing.compress.job import Augment
-from farthing.compress.texts import _NEAR, augmented, with_typos
 
 SENTENCES = [
     "Where is the parcel that I was promised for Monday?",

@@ -16,7 +16,7 @@ from farthing.cli.figures import at_least, counted, dollars, percent
 from farthing.cli.ledgers import ledger_of
 from farthing.cli.render import answer, say, strong, table
 from farthing.cli.when import instant, shown
-from farthing.compress.conversations import asked as text_asked
+from farthing.compress.data.conversations import asked as text_asked
 from farthing.config import Settings
 from farthing.errors import ConfigError, UpstreamGarbage
 from farthing.evaluation.drift import exceeds

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from farthing.compress.data.reading import Gathered, read_examples
 from farthing.compress.job import Data, Teacher
-from farthing.compress.reading import Gathered, read_examples
 from farthing.errors import ConfigError
 from farthing.prompts.estimate import estimate_tokens
 from farthing.schema import Task

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from farthing.compress.answering import Raw, said
+from farthing.compress.data.texts import with_typos
 from farthing.compress.examples import Examples
-from farthing.compress.texts import with_typos
 from farthing.engines.onnx import Model
 from farthing.evaluation.answers import Beside, Outputs
 from farthing.evaluation.assessing import assess, compare

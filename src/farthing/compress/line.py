@@ -11,11 +11,11 @@ from torch import nn
 
 from farthing.compress.answering import main_metric, tag_names
 from farthing.compress.artefact import write_artefact
+from farthing.compress.data.material import Material
 from farthing.compress.evaluating import Examined, against, examine, quality
 from farthing.compress.exporting import export_onnx
 from farthing.compress.gates import Breach, gentler, judge
 from farthing.compress.job import Distil, Prune, Quantize, Stage
-from farthing.compress.material import Material
 from farthing.compress.networks.encoder import Encoder, EncoderShape, parameters
 from farthing.compress.networks.keeping import Kept, load_encoder, save_encoder
 from farthing.compress.networks.loading import Pretrained

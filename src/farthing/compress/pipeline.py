@@ -15,21 +15,21 @@ from msgspec.structs import replace
 from farthing import __version__
 from farthing.compress.artefact import write_artefact
 from farthing.compress.controls import tfidf_control
+from farthing.compress.data.material import Material, read_material, with_bought_labels
+from farthing.compress.data.reading import without
+from farthing.compress.data.texts import augmented
 from farthing.compress.evaluating import Confidence, Examined, against, calibrated, examine, quality
 from farthing.compress.examples import Examples, Targets
 from farthing.compress.gates import goals
 from farthing.compress.job import Job
 from farthing.compress.line import SERVED, Line, Stand
-from farthing.compress.material import Material, read_material, with_bought_labels
 from farthing.compress.measuring import Measurement, machine_facts, measure_together
 from farthing.compress.progress import Progress
-from farthing.compress.reading import without
 from farthing.compress.record import Host, Report, Row, Texts, Trial, annual, encode
 from farthing.compress.reporting import model_card, page
 from farthing.compress.searching.bench import Bench
 from farthing.compress.searching.trying import searched
 from farthing.compress.stages.setting import Setting
-from farthing.compress.texts import augmented
 from farthing.compress.workspace import Workspace, chained
 from farthing.errors import ConfigError
 from farthing.schema import Artefact

@@ -1,6 +1,7 @@
 """Spreading: work of which no part waits for another, one after the other here or at once on the machines of Ray."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +24,9 @@ from farthing.errors import ConfigError, Unavailable
 Result = TypeVar("Result")
 
 NEEDED: Final = "pip install 'farthing[ray]'"
+ANSWER_S: Final = 5.0
+"""How long a cluster may take to answer."""
+
 NOT_IMPORTED: Final = "failed to import on the worker"
 """What Ray says when a worker has not the packages that are here."""
 
@@ -90,16 +94,12 @@ class Ray:
 
     def __enter__(self) -> "Ray":
         if not self._ray.is_initialized():
+            _refuse_silent(os.environ.get("RAY_ADDRESS", ""))
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what runs here
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
             try:
                 self._ray.init(address="auto", **quiet)
-            except ConnectionError as error:
-                if where := os.environ.get("RAY_ADDRESS"):
-                    raise Unavailable(
-                        f"The cluster of Ray at {where} does not answer: {str(error).partition(chr(10))[0]}",
-                        hint="Start it, or take RAY_ADDRESS out of the environment to use this machine alone.",
-                    ) from None
+            except ConnectionError:
                 self._ray.init(include_dashboard=False, **quiet)
             self._ours = True
         return self
@@ -139,6 +139,20 @@ class Ray:
                 f"A worker of Ray was lost: {first}",
                 hint="Run the same command again: it goes on with the trials that were not finished.",
             ) from None
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises Unavailable when nothing listens at the address of a cluster, which Ray would wait for without end."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except OSError as error:
+        raise Unavailable(
+            f"The cluster of Ray at {address} does not answer: {error}.",
+            hint="Start it, or take RAY_ADDRESS out of the environment to use this machine alone.",
+        ) from None
 
 
 def learned(

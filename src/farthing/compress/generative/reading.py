@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from farthing.compress.data.reading import read_texts, split
 from farthing.compress.generative.job import GenerativeJob, Relearn, Shrink, Texts
 from farthing.compress.job import Data
-from farthing.compress.reading import read_texts, split
 from farthing.errors import ConfigError, TrafficError
 
 FEWEST = 2

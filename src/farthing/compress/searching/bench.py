@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from farthing.compress.data.material import Material
 from farthing.compress.job import Distil, Prune, Stage
 from farthing.compress.line import Line, Stand
-from farthing.compress.material import Material
 from farthing.compress.networks.encoder import Encoder, EncoderShape, LayerShape
 from farthing.compress.networks.keeping import Kept
 from farthing.compress.networks.loading import Pretrained
@@ -15,6 +15,7 @@ from farthing.compress.searching.sizes import Origin
 from farthing.compress.spreading import Alone, Team, learned
 from farthing.compress.stages.distil import DEFAULT_WIDTH
 from farthing.compress.stages.setting import Setting
+from farthing.compress.stages.teach import Ensemble
 from farthing.compress.workspace import Workspace
 from farthing.errors import ConfigError
 
@@ -66,11 +67,17 @@ class Bench(Line):
             self._teacher = super().teacher()
         return self._teacher
 
+    @property
+    def encoder(self) -> Encoder | None:
+        """What students are cut from; None of a teacher of another architecture."""
+        model = self.start.model
+        first = model.members[0] if isinstance(model, Ensemble) else model
+        return first if isinstance(first, Encoder) else None
+
     def origin(self, stages: Sequence[Stage]) -> Origin:
         """What students are made from: the teacher, or nothing where none can be cut from it."""
-        model = self.start.model
-        if isinstance(model, Encoder):
-            return Origin(model.shape)
+        if self.encoder is not None:
+            return Origin(self.encoder.shape)
         distils = [stage for stage in stages if isinstance(stage, Distil)]
         width = max([DEFAULT_WIDTH, *(stage.width for stage in distils)])
         depth = max(

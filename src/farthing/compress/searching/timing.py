@@ -16,8 +16,7 @@ from farthing.compress.exporting import export_onnx
 from farthing.compress.gates import judge
 from farthing.compress.job import Distil, Machine, Prune, Quantize, Stage, Targets
 from farthing.compress.measuring.machine import cores
-from farthing.compress.networks.encoder import Encoder
-from farthing.compress.networks.loading import Pretrained
+from farthing.compress.networks.encoder import Encoder, EncoderShape
 from farthing.compress.networks.vocabulary import counted, trimmed
 from farthing.compress.quantizing import Recipe, quantize, recipe_of
 from farthing.compress.record import Row
@@ -65,10 +64,9 @@ def recipe(stages: Sequence[Stage]) -> Recipe | None:
     return recipe_of("dynamic", last.embeddings) if isinstance(last, Quantize) else None
 
 
-def reader_of(setting: Setting, stages: Sequence[Stage], start: Pretrained) -> Reader:
-    """What stages leave of the vocabulary and the length of texts."""
-    tokenizer = Tokenizer.from_str(start.tokenizer.to_str())
-    shape = start.model.shape if isinstance(start.model, Encoder) else None
+def reader_of(setting: Setting, stages: Sequence[Stage], tokenizer: Tokenizer, shape: EncoderShape | None) -> Reader:
+    """What stages leave of the teacher's vocabulary and length of texts; `shape` is of what students are cut from."""
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
     pieces = shape.vocabulary if shape else tokenizer.get_vocab_size(with_added_tokens=True)
     length = setting.job.data.max_length
     positions = shape.positions if shape else length

@@ -54,7 +54,8 @@ def searched(bench: Bench) -> tuple[Job, tuple[Trial, ...]]:
 def _planned(bench: Bench, teacher: Stand, job: Job, search: Search) -> list[Plan]:
     """As many affordable sizes as are to be trained, as different in size and time as can be."""
     origin = bench.origin(job.stages)
-    reader = reader_of(bench.setting, job.stages, bench.start)
+    shape = bench.encoder.shape if bench.encoder is not None else None
+    reader = reader_of(bench.setting, job.stages, bench.start.tokenizer, shape)
     sizes = around(job.stages, origin)
     shapes = [shape_of(size, origin, reader.pieces, reader.positions) for size in sizes]
     places = spread([(weights(shape), per_token(shape)) for shape in shapes], TIMED * search.trials)

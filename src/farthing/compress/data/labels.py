@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from farthing.compress.data.rows import refused
 from farthing.compress.examples import Targets
-from farthing.compress.rows import refused
 from farthing.errors import TrafficError
 from farthing.schema import Task
 

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
+from farthing.compress.data.reading import read_examples, read_texts, split, without
 from farthing.compress.examples import Examples
 from farthing.compress.job import Job, Labeller
-from farthing.compress.labelling import label_texts
+from farthing.compress.labelling.labeller import label_texts
 from farthing.compress.parsing import digest
 from farthing.compress.progress import Progress
-from farthing.compress.reading import read_examples, read_texts, split, without
 from farthing.errors import TrafficError
 from farthing.schema import usd
 

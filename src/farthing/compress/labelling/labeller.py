@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from farthing.compress.job import Labeller
-from farthing.compress.labels_asked import BRIEF, ROOMY, Manner, Said, Sought, read_answer
-from farthing.compress.labels_kept import Kept, KeptAnswers
+from farthing.compress.labelling.kept import Kept, KeptAnswers
+from farthing.compress.labelling.questions import BRIEF, ROOMY, Manner, Said, Sought, read_answer
 from farthing.compress.progress import Progress
 from farthing.errors import (
     BudgetExceeded,

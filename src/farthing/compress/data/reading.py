@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from farthing.compress.data.labels import Place, Said, names, said_of, single, targets
+from farthing.compress.data.rows import LONGEST_BYTES, Columns, Row, Tally, refused, rows
 from farthing.compress.examples import Examples, Targets
 from farthing.compress.job import Data
-from farthing.compress.labels import Place, Said, names, said_of, single, targets
-from farthing.compress.rows import LONGEST_BYTES, Columns, Row, Tally, refused, rows
 from farthing.errors import TrafficError
 from farthing.schema import Task
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from farthing.compress.conversations import asked
+from farthing.compress.data.conversations import asked
 from farthing.dialects import answer_text
 from farthing.errors import ConfigError, TrafficError
 from farthing.importers import farthing as traffic

@@ -1,0 +1,1 @@
+"""Data: the texts of a job, read, checked, split and made more of."""

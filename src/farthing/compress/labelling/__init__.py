@@ -1,0 +1,1 @@
+"""Labelling: texts that nobody labelled are given to a large model."""
