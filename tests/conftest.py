@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from hypothesis import settings
 
 from farthing.config import Fallback, Ledger, Server, Settings, Upstream
 from farthing.schema import Entry
+
+# A busy machine is no reason for a property to fail.
+settings.register_profile("farthing", deadline=None)
+settings.load_profile("farthing")
 
 pytest_plugins = ["postgres_server", "redis_server"]
 

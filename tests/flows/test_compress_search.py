@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -17,7 +18,7 @@ from farthing.compress.data.material import read_material
 from farthing.compress.job import Distil, Machine, Prune, Search, Targets, Teacher
 from farthing.compress.networks.keeping import load_encoder
 from farthing.compress.networks.scratch import learned_tokenizer
-from farthing.compress.pipeline import located, setting_of
+from farthing.compress.pipeline import located, run, setting_of
 from farthing.compress.searching.bench import Bench
 from farthing.compress.searching.sizes import Size
 from farthing.compress.searching.trying import searched
@@ -283,3 +284,29 @@ def test_students_of_any_teacher_are_of_the_sizes_that_were_timed(tmp_path, kind
 def named(shape):
     (layer, *_) = shape.layers
     return Size(len(shape.layers), layer.heads, layer.ffn, shape.width, shape.embedding).name
+
+
+def test_a_job_that_searches_shows_all_trials_and_serves_the_chosen_one(timed, tmp_path):
+    folder = copied(timed, tmp_path)
+    job = small_job(search=SEARCH, targets=TARGETS, machine=Machine(threads=0))
+
+    assert run(job, folder, Watching(), until="teacher").trials == ()
+    report = run(job, folder, Watching())
+
+    (taken,) = [trial for trial in report.trials if trial.chosen]
+    assert len(report.trials) == 3
+    assert report.rows[2].dev.value == taken.value
+    assert report.final.mb == pytest.approx(taken.mb, rel=0.02)
+    assert taken.name in (folder / "compressed" / "report.html").read_text()
+
+
+def test_a_teacher_of_several_members_is_the_same_when_ray_trains_them(tmp_path, cluster):
+    write_data(tmp_path, 150)
+    teacher = Teacher(layers=1, width=32, epochs=1, members=2)
+    stands = []
+    for engine in ("local", "ray"):
+        folder = tmp_path / engine
+        shutil.copytree(tmp_path, folder, ignore=shutil.ignore_patterns("local", "ray"))
+        with bench_in(folder, Watching(), teacher=teacher) as bench, team(engine) as bench.workers:
+            stands.append(bench.teacher())
+    assert np.array_equal(*(stand.examined.outputs for stand in stands))

@@ -20,9 +20,9 @@ from farthing.compress.networks.encoder import Encoder, EncoderShape, parameters
 from farthing.compress.networks.keeping import Kept, load_encoder, save_encoder
 from farthing.compress.networks.loading import Pretrained
 from farthing.compress.record import Kind, Row, Verdict
-from farthing.compress.stages.distil import cut_off, distil
+from farthing.compress.spreading import learned
+from farthing.compress.stages.distil import cut_off
 from farthing.compress.stages.learning import Instructor
-from farthing.compress.stages.prune import prune
 from farthing.compress.stages.quantize import Before, quantized
 from farthing.compress.stages.setting import Setting
 from farthing.compress.stages.teach import Ensemble, load_teacher, teach
@@ -83,7 +83,7 @@ class Line:
             cpu_s = 0.0
             if not chosen.finished:
                 scratch = self._workspace.scratch("teacher", key)
-                cpu_s = sum(trained.cpu_s for trained in teach(setting, self._where, folder, scratch))
+                cpu_s = self._taught(folder, scratch)
             pretrained = load_teacher(setting, self._where, None if chosen.finished else folder)
             self._serve(folder, pretrained.model, pretrained)
             _write(folder, Figures(parameters(pretrained.model), cpu_s))
@@ -165,20 +165,25 @@ class Line:
         kept = None if isinstance(stage, Quantize) else load_encoder(folder)
         return Stand(name, kind_of(stage), folder / SERVED, kept, key, _read(folder), self._examined(folder))
 
+    def _taught(self, folder: Path, scratch: Path) -> float:
+        """Leave the weights of the fine-tuned teacher in a folder; the seconds of CPU they took."""
+        return sum(trained.cpu_s for trained in teach(self._setting, self._where, folder, scratch))
+
     def _learned(self, stage: Distil | Prune, before: Stand, teacher: Stand, scratch: Path) -> tuple[Kept, float]:
-        setting, resume = self._setting, scratch / "training"
-        if isinstance(stage, Distil):
-            start = self._pretrained if before.kept is None else Pretrained(*before.kept)
-            assert start is not None
-            student, trained = distil(setting, stage, start, self._instructed(teacher), resume)
-        else:
-            if before.kept is None:
-                raise ConfigError(
-                    "There is no student to prune, and a teacher of another architecture, or an ensemble, cannot be.",
-                    hint="Put a distil stage that keeps the floor before the prune stage.",
-                )
-            student, trained = prune(setting, stage, before.kept, self._instructed(teacher), resume)
-        return student, trained.cpu_s
+        start = self._start(stage, before)
+        return learned(self._setting, self._instructed(teacher), start, stage, scratch / "training")
+
+    def _start(self, stage: Distil | Prune, before: Stand) -> Pretrained:
+        """The model that a stage begins with."""
+        if before.kept is not None:
+            return Pretrained(*before.kept)
+        if isinstance(stage, Prune):
+            raise ConfigError(
+                "There is no student to prune, and a teacher of another architecture, or an ensemble, cannot be.",
+                hint="Put a distil stage that keeps the floor before the prune stage.",
+            )
+        assert self._pretrained is not None
+        return self._pretrained
 
     def _instructed(self, teacher: Stand) -> Instructor:
         """The teacher with all that it says of the pool, which is kept."""

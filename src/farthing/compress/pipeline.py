@@ -69,7 +69,7 @@ def run(job: Job, folder: Path, progress: Progress, *, anew: bool = False, until
         setting = setting_of(job, material, progress)
         where = located(job.teacher.path, folder)
         trials: tuple[Trial, ...] = ()
-        if job.search is not None:
+        if job.search is not None and until != "teacher":
             job, trials = searched(Bench(setting, material, workspace, where))
             setting = setting._replace(job=job)
         line = Line(setting, material, workspace, where)

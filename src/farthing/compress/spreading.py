@@ -4,11 +4,13 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, TypeVar
+
+import torch
 
 from farthing.compress.job import Distil, Prune
 from farthing.compress.networks.encoder import Encoder
@@ -18,7 +20,8 @@ from farthing.compress.stages.distil import distil
 from farthing.compress.stages.learning import Instructor
 from farthing.compress.stages.prune import prune
 from farthing.compress.stages.setting import Setting
-from farthing.compress.training.loop import device
+from farthing.compress.stages.teach import member
+from farthing.compress.training.loop import Trained, device
 from farthing.errors import ConfigError, Unavailable
 
 Result = TypeVar("Result")
@@ -164,8 +167,7 @@ def learned(
     """
     instructor.model.to(device())
     model = deepcopy(start.model).to(device())
-    with tempfile.TemporaryDirectory() as own:
-        place = resume if resume.parent.is_dir() else Path(own) / resume.name
+    with _here(resume) as place:
         if isinstance(stage, Distil):
             student, trained = distil(setting, stage, start._replace(model=model), instructor, place)
         else:
@@ -173,3 +175,18 @@ def learned(
             student, trained = prune(setting, stage, Kept(model, start.tokenizer, start.padding), instructor, place)
     student.encoder.cpu()
     return student, trained.cpu_s
+
+
+def taught_member(
+    setting: Setting, where: Path | None, number: int, resume: Path
+) -> tuple[dict[str, torch.Tensor], Trained]:
+    """The weights of one member of a teacher, made of the model in the folder `where`, and how its training went."""
+    with _here(resume) as place:
+        return member(setting, where, number, place)
+
+
+@contextmanager
+def _here(resume: Path) -> Iterator[Path]:
+    """The place itself if its folder is on this machine, else one that is gone when the block ends."""
+    with tempfile.TemporaryDirectory() as own:
+        yield resume if resume.parent.is_dir() else Path(own) / resume.name

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from farthing.compress.data.material import Material
 from farthing.compress.job import Distil, Prune, Stage
 from farthing.compress.line import Line, Stand
@@ -12,12 +14,11 @@ from farthing.compress.networks.keeping import Kept
 from farthing.compress.networks.loading import Pretrained
 from farthing.compress.progress import Silence
 from farthing.compress.searching.sizes import Origin
-from farthing.compress.spreading import Alone, Team, learned
+from farthing.compress.spreading import Alone, Team, learned, taught_member
 from farthing.compress.stages.distil import DEFAULT_WIDTH
 from farthing.compress.stages.setting import Setting
 from farthing.compress.stages.teach import Ensemble
 from farthing.compress.workspace import Workspace
-from farthing.errors import ConfigError
 
 Trained = Distil | Prune
 """A stage that trials differ in."""
@@ -133,16 +134,24 @@ class Bench(Line):
         starts = {lesson.before: self.workers.share(lesson.start) for lesson in lessons}
         return [(*shared, starts[lesson.before], lesson.stage, lesson.resume) for lesson in lessons]
 
+    def _taught(self, folder: Path, scratch: Path) -> float:
+        """The members of an ensemble are trained at once where there are workers elsewhere."""
+        if not self.workers.away:
+            return super()._taught(folder, scratch)
+        setting, spent = self.workers.share(self.setting._replace(progress=Silence())), 0.0
+        calls = [
+            (setting, self._where, number, scratch / f"member-{number}.resume")
+            for number in range(self.setting.job.teacher.members)
+        ]
+        for number, (state, trained) in self.workers.each(taught_member, calls):
+            torch.save(state, folder / f"member-{number}.pt")
+            spent += trained.cpu_s
+        return spent
+
     def _learned(self, stage: Trained, before: Stand, teacher: Stand, scratch: Path) -> tuple[Kept, float]:
         student = self._students.pop((before.key, stage), None)
         if student is not None:
             return student
         if not self._waiting:
             return super()._learned(stage, before, teacher, scratch)
-        if before.kept is None and isinstance(stage, Prune):
-            raise ConfigError(
-                "A teacher of this architecture, or an ensemble, cannot be pruned itself.",
-                hint="Put a distil stage before the prune stage.",
-            )
-        start = self.start if before.kept is None else Pretrained(*before.kept)
-        raise Wanted(Lesson(stage, before.key, start, scratch / "training"))
+        raise Wanted(Lesson(stage, before.key, self._start(stage, before), scratch / "training"))

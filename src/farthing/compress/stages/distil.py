@@ -55,7 +55,8 @@ def begun(setting: Setting, stage: Distil, before: Pretrained) -> Kept:
         counts = type(counts)({number: counts[before_] for number, before_ in enumerate(order)})
         padding = order.index(padding)
     if stage.embedding:
-        weights = torch.tensor([float(counts[number]) for number in range(encoder.shape.vocabulary)])
+        seen = [float(counts[number]) for number in range(encoder.shape.vocabulary)]
+        weights = torch.tensor(seen, device=encoder.tokens.weight.device)
         encoder = factorized(encoder, stage.embedding, weights)
     return Kept(encoder, cut_off(tokenizer, setting.job.data.max_length), padding)
 

@@ -66,19 +66,27 @@ def teach(setting: Setting, where: Path | None, folder: Path, scratch: Path) -> 
 
     Raises ConfigError when there is nothing to learn from.
     """
+    trained = []
+    for number in range(setting.job.teacher.members):
+        state, found = member(setting, where, number, scratch / f"member-{number}.resume")
+        torch.save(state, folder / f"member-{number}.pt")
+        trained.append(found)
+    return trained
+
+
+def member(setting: Setting, where: Path | None, number: int, resume: Path) -> tuple[dict[str, Tensor], Trained]:
+    """The weights of one fine-tuned member of the teacher, on the CPU, and how it went.
+
+    Raises ConfigError when there is nothing to learn from.
+    """
     if setting.task == "embedding":
         raise ConfigError(
             "A teacher of embeddings is not trained here: there are no labels.", hint="Set teacher.finished = true."
         )
-    trained = []
-    for number in range(setting.job.teacher.members):
-        torch.manual_seed(setting.job.seed * 1000 + number)
-        found = _fresh(setting, where)
-        resume = scratch / f"member-{number}.resume"
-        trained.append(_tuned(setting, found, number, resume, pretrained=where is not None))
-        state = {name: tensor.cpu() for name, tensor in found.model.state_dict().items()}
-        torch.save(state, folder / f"member-{number}.pt")
-    return trained
+    torch.manual_seed(setting.job.seed * 1000 + number)
+    found = _fresh(setting, where)
+    trained = _tuned(setting, found, number, resume, pretrained=where is not None)
+    return {name: tensor.cpu() for name, tensor in found.model.state_dict().items()}, trained
 
 
 def _fresh(setting: Setting, where: Path | None) -> Pretrained:
