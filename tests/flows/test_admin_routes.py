@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -34,6 +35,8 @@ class Panel(msgspec.Struct):
     version: str = "1.2.3"
     policy: str = "3f9c"
     clock: Clock = msgspec.field(default_factory=Clock)
+    rungs: Callable[[], tuple] = tuple
+    stale: Callable[[], tuple] = tuple
 
 
 def client_with(token: str, clock: Clock | None = None, host: str = "127.0.0.1") -> TestClient:
