@@ -28,6 +28,8 @@ from farthing.errors import ConfigError, TrafficError
 from farthing.evaluation.quality import Comparison, Quality
 from farthing.schema import Recorded, write_recorded
 
+pytestmark = pytest.mark.timeout(600)  # it trains
+
 SOURCE = Path(farthing.__file__).parents[1]
 FARTHING = [sys.executable, "-m", "farthing.cli", "compress"]
 ENVIRON = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}

@@ -15,6 +15,8 @@ from farthing.engines.artefacts import read_artefact
 from farthing.engines.onnx import Model
 from farthing.errors import ConfigError, TrafficError
 
+pytestmark = pytest.mark.timeout(600)  # it trains
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():

@@ -26,6 +26,8 @@ from farthing.compress.spreading import Alone, team
 from farthing.compress.workspace import Workspace
 from farthing.errors import ConfigError, TrafficError, Unavailable
 
+pytestmark = pytest.mark.timeout(600)  # it trains
+
 SEARCH = Search(trials=3, rungs=2)
 TARGETS = Targets(lost=100.0, recall_lost=100.0)
 

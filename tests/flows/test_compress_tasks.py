@@ -16,6 +16,8 @@ from farthing.compress.pipeline import run
 from farthing.engines.onnx import Model
 from farthing.simulation.intents import LABELS, intents
 
+pytestmark = pytest.mark.timeout(600)  # it trains
+
 LOOSE = Targets(lost=100.0, recall_lost=100.0)
 
 
